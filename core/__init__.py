@@ -1,0 +1,1 @@
+"""What every part of stemwright shares: errors, audio input and output, transforms."""

@@ -1,0 +1,1 @@
+"""The faces of stemwright: the command line, and what serves over a network."""
