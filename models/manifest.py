@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from stemwright.core.errors import ModelFileError
 from stemwright.core.transforms import Transform
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "model.onnx"
 
@@ -143,7 +143,7 @@ class Graph(_Data):
 
     @model_validator(mode="after")
     def _transform_present(self) -> "Graph":
-        roles = {port.role for port in (*self.inputs, *self.outputs)}
+        roles = {port.role for port in self.inputs} | {port.role for port in self.outputs}
         if roles != {"waveform"} and self.transform is None:
             raise ValueError("a graph with spectral inputs or outputs needs a transform")
         return self
