@@ -11,6 +11,7 @@ StemwrightError
 │   └── DeviceError           the device or precision asked for is not to be had
 ├── SourceUnavailableError    no source of weights answered: exit code 1, HTTP 503
 ├── ResourceError             memory or disk ran out: exit code 1, HTTP 507
+│   └── OutOfMemoryError      one call of a network did not fit: a smaller batch may
 ├── CancelledError            the caller cancelled: exit code 130
 └── InternalError             a fault of ours: exit code 1, HTTP 500
 
@@ -111,6 +112,12 @@ class ResourceError(StemwrightError):
 
     code = "out_of_resources"
     http_status = 507
+
+
+class OutOfMemoryError(ResourceError):
+    """One call of a network did not fit into memory; a smaller batch may fit."""
+
+    code = "out_of_memory"
 
 
 class CancelledError(StemwrightError):

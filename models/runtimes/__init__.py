@@ -1,0 +1,1 @@
+"""Runtimes that execute a model's graph: ONNX Runtime on CPU and GPU, OpenVINO."""

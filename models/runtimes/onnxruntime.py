@@ -1,0 +1,116 @@
+"""ONNX Runtime on the CPU."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
+from stemwright.models.manifest import Graph
+from stemwright.models.runtimes.contract import FloatArray, SessionFacts
+
+_OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OUT_OF_MEMORY", "CUDA failure 2")
+
+
+class OnnxRuntimeSession:
+    """A graph loaded by ONNX Runtime on the CPU.
+
+    Parameters
+    ----------
+    path
+        ONNX file, read by the runtime itself so that the weights are not held twice.
+    graph
+        Signature that the file is to have.
+    facts
+        What is reported; `threads` is used.
+    arena
+        Whether freed activations are kept for the next call: a third faster, more memory.
+    """
+
+    def __init__(self, path: Path, graph: Graph, facts: SessionFacts, *, arena: bool) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = facts.threads
+        options.enable_cpu_mem_arena = arena
+        self._session = create_session(path, options, [("CPUExecutionProvider", {})])
+        self._outputs = [port.name for port in graph.outputs]
+        self.graph = graph
+        self.facts = facts
+        check_signature(path, graph, self._session)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run one batch; see Session.run."""
+        feed = {port.name: np.ascontiguousarray(inputs[port.name], np.float32) for port in self.graph.inputs}
+        try:
+            got = self._session.run(self._outputs, feed)
+        except Exception as error:  # the runtime's errors share no base class
+            raise translate_failure(error) from error
+        return dict(zip(self._outputs, got, strict=True))
+
+    def close(self) -> None:
+        """Free the network's memory."""
+        del self._session
+
+
+def create_session(
+    path: Path, options: ort.SessionOptions, providers: list[tuple[str, dict[str, str]]]
+) -> ort.InferenceSession:
+    """Create a session from a file.
+
+    Raises
+    ------
+    ModelFileError
+        The file is no graph that this runtime can load.
+    OutOfMemoryError
+        The weights do not fit.
+    """
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # the runtime's errors share no base class
+        failure = translate_failure(error)
+        if isinstance(failure, OutOfMemoryError):
+            raise failure from error
+        raise ModelFileError(
+            f"ONNX Runtime cannot load {path.name}: {_first_line(error)}",
+            "verify the model, or import or pull it again",
+        ) from error
+
+
+def check_signature(path: Path, graph: Graph, session: ort.InferenceSession) -> None:
+    """Compare a loaded graph's inputs and outputs with what its manifest says.
+
+    Raises
+    ------
+    ModelFileError
+        They differ in name.
+    """
+    for kind, said, found in (
+        ("inputs", {port.name for port in graph.inputs}, {port.name for port in session.get_inputs()}),
+        ("outputs", {port.name for port in graph.outputs}, {port.name for port in session.get_outputs()}),
+    ):
+        if not said <= found or (kind == "inputs" and said != found):
+            raise ModelFileError(
+                f"{path.name} has {kind} {sorted(found)}, its manifest says {sorted(said)}",
+                "import or pull the model again",
+            )
+
+
+def translate_failure(error: Exception) -> OutOfMemoryError | InternalError:
+    """Turn what ONNX Runtime raised into one of ours."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(mark in text for mark in _OUT_OF_MEMORY):
+        return OutOfMemoryError(
+            "the network ran out of memory", "use --low-memory, a smaller batch, or another device"
+        )
+    return InternalError(f"ONNX Runtime failed: {_first_line(error)}", "try --device cpu --precision float32")
+
+
+def runtime_name() -> str:
+    """Library and version."""
+    return f"ONNX Runtime {ort.__version__}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
