@@ -1,0 +1,1 @@
+"""Audio in and out: decode, resample, channel rules, encode, tags."""
