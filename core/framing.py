@@ -110,11 +110,26 @@ def frame_spectra(
     framing: Framing,
     window: FloatArray,
     window_offset: int,
-    out: ComplexArray,
+    real: FloatArray,
+    imag: FloatArray,
     *,
     workers: int,
 ) -> None:
-    """Pad and window one signal, and write its lowest `len(out)` bins: shape=(bins, frames)."""
+    """Pad and window one signal, and write its lowest `len(real)` bins.
+
+    Parameters
+    ----------
+    row
+        The signal, shape=(samples,).
+    framing
+        Its framing.
+    window, window_offset
+        Factors, shape=(window_span,), and where in the frame they start.
+    real, imag
+        Written to, shape=(bins, frames), any strides.
+    workers
+        Threads of the Fourier transform.
+    """
     padded = framing.pad(row)
     span = slice(window_offset, window_offset + len(window))
     views = sliding_window_view(padded[span.start :], len(window))[framing.first :: framing.hop]
@@ -125,7 +140,8 @@ def frame_spectra(
         np.multiply(views[start:stop], window, out=frames[:, span])
         # Transforming the transposed view makes pocketfft write (bins, frames) at no extra cost.
         values = scipy.fft.rfft(frames.T, axis=0, workers=workers)
-        out[:, start:stop] = values[: len(out)]
+        real[:, start:stop] = values.real[: len(real)]
+        imag[:, start:stop] = values.imag[: len(imag)]
 
 
 def add_frames(

@@ -205,13 +205,19 @@ class Transform(BaseModel):
         ValueError
             The waveform is too short, see `framing`.
         """
-        *lead, samples = waveform.shape
-        framing = self.framing(samples)
-        out = np.empty((*lead, self.bins, framing.frames), np.complex64)
-        rows = waveform.reshape(-1, samples)
-        for row, spectrum in zip(rows, out.reshape(len(rows), self.bins, framing.frames), strict=True):
-            frame_spectra(row, framing, self.analysis_window, self.window_offset, spectrum, workers=workers)
-        out[..., : self.zeroed_analysis_bins, :] = 0
+        framing = self.framing(waveform.shape[-1])
+        out = np.empty((*waveform.shape[:-1], self.bins, framing.frames), np.complex64)
+        self._forward_into(waveform, framing, out.real, out.imag, workers)
+        return out
+
+    def forward_planes(self, waveform: FloatArray, *, workers: int = 1) -> FloatArray:
+        """Compute the spectrum of a waveform with real and imaginary parts apart.
+
+        As `forward`, but float32, shape=(..., 2, bins, frames).
+        """
+        framing = self.framing(waveform.shape[-1])
+        out = np.empty((*waveform.shape[:-1], 2, self.bins, framing.frames), np.float32)
+        self._forward_into(waveform, framing, out[..., 0, :, :], out[..., 1, :, :], workers)
         return out
 
     def inverse(self, spectrum: ComplexArray, samples: int, *, workers: int = 1) -> FloatArray:
@@ -239,31 +245,47 @@ class Transform(BaseModel):
         return self.inverse_planes(spectrum.real, spectrum.imag, samples, workers=workers)
 
     def inverse_planes(
-        self, real: FloatArray, imag: FloatArray, samples: int, *, workers: int = 1
+        self,
+        real: FloatArray,
+        imag: FloatArray,
+        samples: int,
+        *,
+        out: FloatArray | None = None,
+        workers: int = 1,
     ) -> FloatArray:
         """Compute the waveform of a spectrum whose real and imaginary parts lie apart.
 
-        As `inverse`; `real` and `imag` are float32, shape=(..., bins, frames), any strides.
+        As `inverse`; `real` and `imag` are float32, shape=(..., bins, frames), any strides. The
+        waveform is written to `out` if given (any strides).
         """
         framing = self.framing(samples)
         if real.shape[-2:] != (self.bins, framing.frames) or imag.shape != real.shape:
             raise ValueError(
                 f"spectrum has shape {real.shape} and {imag.shape}, not (..., {self.bins}, {framing.frames})"
             )
-        out = np.empty((*real.shape[:-2], samples), np.float32)
+        lead = real.shape[:-2]
+        out = np.empty((*lead, samples), np.float32) if out is None else out
         envelope = self.inverse_envelope(samples)
-        flat = out.reshape(-1, samples)
-        for index, row in zip(np.ndindex(*real.shape[:-2]), flat, strict=True):
+        for row in np.ndindex(*lead):
             sums = add_frames(
-                real[index],
-                imag[index],
+                real[row],
+                imag[row],
                 framing,
                 self.synthesis_window,
                 self.zeroed_synthesis_bins,
                 workers=workers,
             )
-            framing.cut(sums, envelope, row)
+            framing.cut(sums, envelope, out[row])
         return out
+
+    def _forward_into(
+        self, waveform: FloatArray, framing: Framing, real: FloatArray, imag: FloatArray, workers: int
+    ) -> None:
+        window, offset = self.analysis_window, self.window_offset
+        for row in np.ndindex(*waveform.shape[:-1]):
+            frame_spectra(waveform[row], framing, window, offset, real[row], imag[row], workers=workers)
+        real[..., : self.zeroed_analysis_bins, :] = 0
+        imag[..., : self.zeroed_analysis_bins, :] = 0
 
     @property
     def _window(self) -> NDArray[np.float64]:

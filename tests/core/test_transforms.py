@@ -276,6 +276,8 @@ class TestLaws:
         strided = np.asfortranarray(waveform)
         np.testing.assert_array_equal(transform.forward(strided, workers=2), spectrum)
         np.testing.assert_array_equal(transform.forward(waveform[1, 2]), spectrum[1, 2])
+        planes = transform.forward_planes(waveform)
+        np.testing.assert_array_equal(planes[:, :, 0] + 1j * planes[:, :, 1], spectrum)
         result = transform.inverse(spectrum, 12_000)
         np.testing.assert_array_equal(
             transform.inverse(np.asfortranarray(spectrum), 12_000, workers=2), result
