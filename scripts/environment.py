@@ -1,7 +1,7 @@
 """The project's own environment, .venv, for scripts/example.py and scripts/test.py.
 
-Standard library only, since nothing is installed when it runs. Each kind of set-up leaves a stamp, the hash of
-what it was made from, so that the next call starts at once.
+Standard library only, since nothing is installed when it runs. Each kind of set-up leaves a stamp, the hash
+of what it was made from, so that the next call starts at once.
 """
 
 from __future__ import annotations  # so that an older Python reaches the message that it is too old

@@ -56,7 +56,7 @@ LOCKS = (
         name="serve-gpu.txt",
         extras=("gpu",),
         constraints=("serve-cpu.txt",),
-        note="Serving on an NVIDIA GPU: ONNX Runtime's GPU build and CUDA 12. pip install --require-hashes -r FILE",
+        note="Serving on an NVIDIA GPU, with CUDA 12. pip install --require-hashes -r FILE",
     ),
     Lock(
         name="serve-gpu-lyrics.txt",
@@ -65,8 +65,8 @@ LOCKS = (
         leave_out=("onnxruntime",),
         note=(
             "The same with lyrics. pip install --no-deps --require-hashes -r FILE\n"
-            "# Complete but for one line left out on purpose: faster-whisper asks for `onnxruntime`, whose files\n"
-            "# would overwrite those of `onnxruntime-gpu`, which offers the same module. Hence --no-deps."
+            "# Complete but for one line left out on purpose, hence --no-deps: faster-whisper asks for\n"
+            "# `onnxruntime`, whose files would overwrite those of `onnxruntime-gpu`, the same module."
         ),
     ),
     Lock(
