@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -216,26 +216,29 @@ def open_members(
         )
     models = [open_model(c, store) if isinstance(c, str | Path) else c for c in choices]
     stems = common_stems(models)
-    members: list[Member] = []
+    gains: dict[Path, dict[str, float]] = {}
+    owners: dict[Path, InstalledModel] = {}
     for model, factor in zip(models, factors, strict=True):
-        members.extend(_members_of(model, factor / sum(factors), stems, options))
-    return tuple(members), stems
+        for owner, share in _shares(model, stems):
+            # A model that is named twice runs once, with both shares.
+            owners[owner.graph_path] = owner
+            sums = gains.setdefault(owner.graph_path, dict.fromkeys(stems, 0.0))
+            for stem, gain in share.items():
+                sums[stem] += gain * factor / sum(factors)
+    return tuple(_member(owner, gains[path], options) for path, owner in owners.items()), stems
 
 
-def _members_of(
-    model: Installed, share: float, stems: tuple[str, ...], options: SessionOptions
-) -> list[Member]:
+def _shares(model: Installed, stems: tuple[str, ...]) -> Iterator[tuple[InstalledModel, dict[str, float]]]:
+    """Yield the single models behind a model or bag and their shares in its stems."""
     if isinstance(model, InstalledModel):
-        return [_member(model, dict.fromkeys(stems, share), options)]
-    members = []
+        yield model, dict.fromkeys(stems, 1.0)
+        return
     for member in model.members:
-        gains = {}
+        share = {}
         for index, stem in enumerate(model.manifest.stems):
             if stem in stems:
-                total = sum(other.weights[index] for other in model.members)
-                gains[stem] = share * member.weights[index] / total
-        members.append(_member(member.model, gains, options))
-    return members
+                share[stem] = member.weights[index] / sum(other.weights[index] for other in model.members)
+        yield member.model, share
 
 
 def _member(model: InstalledModel, gains: Mapping[str, float], options: SessionOptions) -> Member:

@@ -1,6 +1,6 @@
 """Separator: recordings in, stems out, in blocks and in bounded memory.
 
-    with Separator.open("htdemucs", sessions=SessionOptions(cache_dir=...)) as separator:
+    with Separator.open("htdemucs", options=SessionOptions(cache_dir=...)) as separator:
         with separator.separate(open_source("song.flac")) as separation:
             for block in separation:
                 ...  # block.stems["vocals"], shape=(channels, n)
@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +27,7 @@ from stemwright.models.lanes import PlanOptions, resolve, track_plan
 from stemwright.models.members import Member, ModelChoice, open_members
 from stemwright.models.mixing import Finisher, StemBlock, StemStage
 from stemwright.models.pipeline import CancelToken, Flow, Pipe, Stopped
-from stemwright.models.registry import ModelStore
+from stemwright.models.registry import Installed, ModelStore
 from stemwright.models.sessions import SessionFacts, SessionOptions
 from stemwright.models.stages import Batch, Job, Progress, WindowStage
 
@@ -106,18 +107,19 @@ class Separator:
     @classmethod
     def open(
         cls,
-        *models: ModelChoice,
-        sessions: SessionOptions,
+        models: ModelChoice | Sequence[ModelChoice],
+        *,
+        options: SessionOptions,
         weights: Sequence[float] | None = None,
         store: ModelStore | None = None,
     ) -> Self:
-        """Open models and bags; several are averaged.
+        """Open a model or bag, or several to be averaged.
 
         Parameters
         ----------
-        *models
+        models
             Names, paths or opened models.
-        sessions
+        options
             Device, precision, threads.
         weights
             Weight of each model in the average; None for equal ones.
@@ -131,7 +133,8 @@ class Separator:
         ModelNotFoundError, ModelFileError
             A model is not installed, or damaged.
         """
-        return cls(*open_members(models, weights, store, sessions))
+        choices = [models] if isinstance(models, str | Path | Installed) else models
+        return cls(*open_members(choices, weights, store, options))
 
     @property
     def sample_rate(self) -> int:
@@ -139,9 +142,23 @@ class Separator:
         return self._members[0].manifest.audio.sample_rate
 
     @property
-    def facts(self) -> list[SessionFacts]:
-        """What the sessions that are open use, in the order of the members."""
-        return [facts for member in self._members if (facts := member.facts) is not None]
+    def facts(self) -> dict[str, SessionFacts]:
+        """What the sessions that are open use, by the name of the model.
+
+        `batch_limit` is what has proved to fit: it falls when the memory ran out.
+        """
+        return {member.name: facts for member in self._members if (facts := member.facts) is not None}
+
+    def output_stems(self, options: SeparationOptions | None = None) -> tuple[str, ...]:
+        """Names of the stems that `separate` gives with these options, in order.
+
+        Raises
+        ------
+        OptionError
+            The options ask for a stem that there is not, or contradict each other.
+        """
+        computed, remainder = _wanted(options or SeparationOptions(), self.stems)
+        return computed if remainder is None else (*computed, remainder)
 
     def prepare(self, options: SeparationOptions | None = None) -> list[SessionFacts]:
         """Open the sessions that these options need, and tell what they use.
