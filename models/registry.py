@@ -98,6 +98,16 @@ def default_models_dir(environ: Mapping[str, str] | None = None) -> Path:
     return Path(value).expanduser() if value else platformdirs.user_data_path("stemwright") / "models"
 
 
+def checked_name(name: str) -> str:
+    """Return a name that a model may have in a store; raises OptionError for any other."""
+    if _NAME.fullmatch(name) is None:
+        raise OptionError(
+            f"{name!r} is not a name for a model",
+            "use letters, digits, dots, dashes and underscores, and begin with a letter or digit",
+        )
+    return name
+
+
 def mending_remedy(name: str) -> str:
     """Return what to do about a damaged model of that name."""
     if catalog_entry(name) is not None:
@@ -207,7 +217,7 @@ class ModelStore:
             A bag that stays needs this model.
         """
         if name not in self.names():
-            raise self._not_found(name)
+            raise self.not_found(name)
         owners = self._bags_with(name)
         if owners:
             raise OptionError(f"{name} is a member of {owners[0]}", f"remove {owners[0]} instead")
@@ -251,7 +261,7 @@ class ModelStore:
         """Read the manifest of a name and check that it is the folder's own."""
         folder = self.root / name
         if not _NAME.fullmatch(name) or not folder.is_dir():
-            raise self._not_found(name)
+            raise self.not_found(name)
         try:
             manifest = read_manifest(folder)
         except ModelFileError as error:
@@ -287,7 +297,7 @@ class ModelStore:
             members.append(InstalledMember(model=model, weights=member.weights))
         return tuple(members)
 
-    def _not_found(self, name: str) -> ModelNotFoundError:
+    def not_found(self, name: str) -> ModelNotFoundError:
         """Build the error for an unknown name: the pull if the catalog has it, else the nearest names."""
         message = f"no model named {name!r} is installed"
         if catalog_entry(name) is not None:

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +12,11 @@ import pytest
 from stemwright.core.errors import ModelFileError, OutputError, ResourceError, SourceUnavailableError
 from stemwright.models import downloads
 from stemwright.models.downloads import Downloaded, Expected, Patience, Progress, download
-from tests.support.model_host import Hosted, ModelHost, model_host
+from tests.support.model_host import Hosted, ModelHost
 
 DATA = np.random.default_rng(3).bytes(3_000_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 NO_ETAG = ""
-
-
-@pytest.fixture
-def host() -> Iterator[ModelHost]:
-    with model_host() as running:
-        yield running
 
 
 class Recorder:

@@ -1,0 +1,23 @@
+"""What the tests of pulling share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stemwright.models.catalog import (
+    CatalogEntry,
+)
+from tests.support.model_host import ModelHost, model_host
+
+
+@pytest.fixture
+def host() -> Iterator[ModelHost]:
+    with model_host() as running:
+        yield running
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch) -> dict[str, CatalogEntry]:
+    known: dict[str, CatalogEntry] = {}
+    monkeypatch.setattr("stemwright.models.pull.catalog_entry", known.get)
+    return known
