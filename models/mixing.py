@@ -18,6 +18,7 @@ from stemwright.models.lanes import Lane, Request, Schedule
 from stemwright.models.overlap import AlignedSum, OverlapAdd, Part
 from stemwright.models.pipeline import Pipe
 from stemwright.models.plan import Chunk
+from stemwright.models.separation_options import WantedStems
 from stemwright.models.stages import Batch, Job
 
 
@@ -215,33 +216,25 @@ class Finisher:
 
     Parameters
     ----------
-    stems
-        Names of the computed stems.
-    remainder
-        Name of the stem that is the recording minus all computed ones, None for none.
+    wanted
+        The stems.
     lockstep
         Reads the recording for it.
     """
 
-    def __init__(self, stems: tuple[str, ...], remainder: str | None, lockstep: Lockstep) -> None:
-        self._stems = stems
-        self._remainder = remainder
+    def __init__(self, wanted: WantedStems, lockstep: Lockstep) -> None:
+        self._wanted = wanted
         self._lockstep = lockstep
         self.position = 0
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all stems that are handed out, in order."""
-        return self._stems if self._remainder is None else (*self._stems, self._remainder)
-
     def finish(self, block: FloatArray) -> StemBlock:
         """Make the block that is handed out of computed stems, shape=(stems, channels, n)."""
-        stems = dict(zip(self._stems, block, strict=True))
-        if self._remainder is not None:
+        stems = dict(zip(self._wanted.computed, block, strict=True))
+        if self._wanted.remainder is not None:
             rest = self._lockstep.take(block.shape[-1])
             for stem in block:
                 rest -= stem
-            stems[self._remainder] = rest
+            stems[self._wanted.remainder] = rest
         start = self.position
         self.position += block.shape[-1]
         return StemBlock(start=start, stems=stems)

@@ -90,6 +90,14 @@ class Part:
     channels: tuple[int, ...]
     gains: tuple[float, ...]
 
+    def covers(self, stems: int, channels: int) -> bool:
+        """Whether the stream is all of a sum of that shape, as it is."""
+        return (
+            self.stems == tuple(range(stems))
+            and self.channels == tuple(range(channels))
+            and self.gains == (1.0,) * stems
+        )
+
 
 class AlignedSum:
     """Adds several streams sample by sample; each may run ahead of the others.
@@ -121,6 +129,8 @@ class AlignedSum:
         count = min(self._counts)
         if count == 0:
             return None
+        if len(self._parts) == 1 and self._parts[0].covers(*self._shape) and len(self._waiting[0]) == 1:
+            return self._take(0, count)[0]
         total = np.zeros((*self._shape, count), np.float32)
         for stream, part in enumerate(self._parts):
             where = np.ix_(part.stems, part.channels)

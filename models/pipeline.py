@@ -6,8 +6,8 @@ stage at once and nothing polls.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
 
 from stemwright.core.errors import OutOfMemoryError
 
@@ -160,13 +160,15 @@ class Pipe(Generic[T]):
             self._ended = True
             self._flow.wake()
 
-    def __iter__(self) -> Iterator[T]:
-        """Take items until the end; raises Stopped if the flow is stopped."""
-        while True:
-            with self._flow.condition:
-                self._flow.wait(lambda: bool(self._items) or self._ended)
-                if not self._items:
-                    return
-                item = self._items.popleft()
-                self._flow.wake()
-            yield item
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        """Take an item; StopIteration at the end, Stopped if the flow is stopped."""
+        with self._flow.condition:
+            self._flow.wait(lambda: bool(self._items) or self._ended)
+            if not self._items:
+                raise StopIteration
+            item = self._items.popleft()
+            self._flow.wake()
+            return item
