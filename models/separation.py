@@ -32,7 +32,14 @@ class Separation(Iterator[StemBlock]):
         Largest magnitude of each stem in the blocks that were taken.
     """
 
-    def __init__(self, job: Job, executor: Executor, finisher: Finisher, cancel: CancelToken | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        executor: Executor,
+        finisher: Finisher,
+        names: tuple[str, ...],
+        cancel: CancelToken | None,
+    ) -> None:
         self._job = job
         self._flow = job.flow
         output = Pipe[StemBlock](self._flow, _WAITING_BLOCKS)

@@ -51,9 +51,28 @@ class SeparationOptions:
     block_frames: int = BLOCK_FRAMES
 
 
-def wanted_stems(
-    options: SeparationOptions, available: tuple[str, ...]
-) -> tuple[tuple[str, ...], str | None]:
+@dataclass(frozen=True, kw_only=True)
+class WantedStems:
+    """What is given for each recording.
+
+    Parameters
+    ----------
+    computed
+        Names of the stems that the models give.
+    remainder
+        Name of the stem that is the recording minus all of those, None for none.
+    """
+
+    computed: tuple[str, ...]
+    remainder: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in order."""
+        return self.computed if self.remainder is None else (*self.computed, self.remainder)
+
+
+def wanted_stems(options: SeparationOptions, available: tuple[str, ...]) -> WantedStems:
     """Check which stems are asked for.
 
     Raises
