@@ -9,7 +9,6 @@ answers (you are shown their terms and asked), and writes the four stems below .
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 import environment
@@ -39,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
