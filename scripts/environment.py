@@ -44,7 +44,7 @@ def set_up_serving() -> None:
         return
     started = time.monotonic()
     _make_venv()
-    say("installing what stemwright needs (about 200 MB to download the first time)")
+    say("installing what stemwright needs (about 260 MB to download the first time)")
     _pip("--only-binary=:all:", "--require-hashes", "-r", BUILD_PINS, "-r", SERVING_PINS)
     _pip("--no-deps", "--no-build-isolation", "--editable", ".")
     _stamp("serving", started)

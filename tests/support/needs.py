@@ -24,11 +24,14 @@ def in_ci() -> bool:
     return bool(os.environ.get(CI_VARIABLE))
 
 
-def program(name: str, package: str) -> str:
-    """Path of a program, or a skip that names the Debian package that has it."""
+def program(name: str, debian_package: str = "") -> str:
+    """Path of a program, or a skip that names the Debian package that has it (none: the `dev` extra does)."""
     found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
-        pytest.skip(f"needs the program {name} (Debian package {package})")
+        source = (
+            f"Debian package {debian_package}" if debian_package else "python3 scripts/test.py installs it"
+        )
+        pytest.skip(f"needs the program {name} ({source})")
     return found
 
 
