@@ -9,7 +9,7 @@ Where a sample goes, in the coordinates of the padded signal: the signal gets an
 starts at `i * hop`. Some families drop frames at each edge after that.
 """
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -160,21 +160,18 @@ class Transform(BaseModel):
         """Count the frames of a signal of `samples` samples (N); raises ValueError as framing does."""
         return self.framing(samples).frames
 
-    @cached_property
+    @property
     def analysis_window(self) -> FloatArray:
-        """What a frame is multiplied with, all scales included: float32, shape=(window_span,)."""
-        return (self._window * self._window_gain * self._spectrum_gain).astype(np.float32)
+        """What a frame is multiplied with, scales included: float32, shape=(window_span,), read-only."""
+        return _windows(self)[0]
 
-    @cached_property
+    @property
     def synthesis_window(self) -> FloatArray:
-        """What an inverse frame is multiplied with, scales included: float32, shape=(n_fft,).
+        """What an inverse frame is multiplied with, scales included: float32, shape=(n_fft,), read-only.
 
         With `steady_state` the normalisation is in it too.
         """
-        gain = 1.0 / self._spectrum_gain
-        if self.normalisation == "steady_state":
-            gain /= float(self._steady_state.mean())
-        return (self._synthesis_shape * gain).astype(np.float32)
+        return _windows(self)[1]
 
     def inverse_envelope(self, samples: int) -> FloatArray | None:
         """Reciprocal of the windows' sum at each sample: float32, shape=(samples,), read-only.
@@ -325,6 +322,22 @@ class Transform(BaseModel):
         """Sum of the frames' weights far from the edges, one cycle of `hop` samples."""
         cycle: NDArray[np.float64] = self._frame_weight.sum(axis=0)
         return cycle
+
+
+# The caches stand outside of the class: pydantic compares whatever an instance holds.
+
+
+@lru_cache(maxsize=64)
+def _windows(transform: Transform) -> tuple[FloatArray, FloatArray]:
+    """Analysis and synthesis window."""
+    analysis = transform._window * transform._window_gain * transform._spectrum_gain
+    gain = 1.0 / transform._spectrum_gain
+    if transform.normalisation == "steady_state":
+        gain /= float(transform._steady_state.mean())
+    windows = analysis.astype(np.float32), (transform._synthesis_shape * gain).astype(np.float32)
+    for window in windows:
+        window.flags.writeable = False
+    return windows
 
 
 @lru_cache(maxsize=64)

@@ -341,6 +341,13 @@ class TestRefusals:
             again = Transform.model_validate_json(transform.model_dump_json())
             assert again == transform and hash(again) == hash(transform)
 
+    def test_equality_and_hash_survive_use(self) -> None:
+        first, second = USS.model_copy(), USS.model_copy()
+        for transform in (first, second):
+            transform.inverse(transform.forward(noise(5000)), 5000)
+        assert first == second and hash(first) == hash(second)
+        assert first != USS.model_copy(update={"hop": 160})
+
 
 def test_fast_enough_for_a_segment_of_demucs() -> None:
     """A guard against a slip of an order of magnitude; the floor is generous for busy machines."""
