@@ -1,0 +1,406 @@
+"""One track: a recording in, its stem files and `result.json` out, all at once.
+
+Used by `separate`, by `batch` and by the HTTP worker.
+"""
+
+import contextlib
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+
+from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.audio.encode import OutputFormat, check_writable, estimated_bytes
+from stemwright.core.audio.source import AudioInfo, AudioSource, FileSource, open_source
+from stemwright.core.audio.stem_mp4 import write_stem_mp4
+from stemwright.core.audio.tags import Tags, for_stem, read_tags
+from stemwright.models.separator import (
+    CancelToken,
+    Progress,
+    Separation,
+    SeparationOptions,
+    Separator,
+)
+from stemwright.service.naming import NameTemplate
+from stemwright.service.results import (
+    FileFacts,
+    ModelFacts,
+    NetworkFacts,
+    TrackResult,
+    input_facts,
+)
+from stemwright.service.staging import Staging, output_error, refuse_existing
+from stemwright.service.stem_files import (
+    FULL_SCALE,
+    RAW_BYTES_PER_SAMPLE,
+    ClipMode,
+    Levels,
+    StemFile,
+    StemFilesWriter,
+    keeps_raw_samples,
+)
+
+Layout = Literal["file_per_stem", "joined", "stem.mp4"]
+"""One file a stem; all stems as the channels of one file, in order; or the DJ container."""
+
+_AAC = OutputFormat(container="m4a")
+# Left free for headers, tags, the result file and the file system's own needs.
+_SPARE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What separates the tracks of a run.
+
+    Parameters
+    ----------
+    separator
+        The opened models.
+    models
+        Their facts, for results.
+    """
+
+    separator: Separator
+    models: tuple[ModelFacts, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of the model, several joined by `+`."""
+        return "+".join(model.name for model in self.models)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackOptions:
+    """How tracks are separated and written.
+
+    Parameters
+    ----------
+    separation
+        Options of the engine.
+    fmt
+        Format of the files; for layout `stem.mp4` a float format and the bit rate.
+    layout
+        How stems become files.
+    clip_mode
+        What happens beyond full scale.
+    start_s, end_s
+        Excerpt in seconds.
+    """
+
+    separation: SeparationOptions
+    fmt: OutputFormat
+    layout: Layout = "file_per_stem"
+    clip_mode: ClipMode = "shared"
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    @property
+    def extension(self) -> str:
+        """Extension of the files, without the dot."""
+        return "stem.mp4" if self.layout == "stem.mp4" else self.fmt.extension.lstrip(".")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON-ready data."""
+        chosen = self.separation
+        return {
+            "stems": list(chosen.stems) if chosen.stems is not None else None,
+            "two_stems": chosen.complement_of,
+            "residual": chosen.residual,
+            "overlap": chosen.overlap,
+            "shifts": chosen.shifts,
+            "seed": chosen.seed,
+            "format": self.extension,
+            "bit_depth": self.fmt.bit_depth if self.extension in ("wav", "flac") else None,
+            "bitrate_kbps": self.fmt.bitrate_kbps,
+            "clip_mode": self.clip_mode,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedFile:
+    """A file below the output folder and the stems it holds."""
+
+    path: PurePosixPath
+    stems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a track's files go.
+
+    Parameters
+    ----------
+    out
+        The output folder.
+    label
+        A safe name of the track, for the staging folder.
+    files
+        What to write, relative to `out`.
+    result
+        The result file, relative to `out`; None for none.
+    replace
+        Whether files of these names may be replaced.
+    stale
+        Files of an earlier run to remove when the new ones are in place, relative to `out`.
+    """
+
+    out: Path
+    label: str
+    files: tuple[PlacedFile, ...]
+    result: PurePosixPath | None
+    replace: bool = False
+    stale: tuple[PurePosixPath, ...] = field(default=())
+
+    @property
+    def published(self) -> tuple[PurePosixPath, ...]:
+        """All files in the order in which they are put in place."""
+        paths = tuple(file.path for file in self.files)
+        return paths if self.result is None else (*paths, self.result)
+
+
+def place_track(
+    out: Path, track: str, stems: tuple[str, ...], options: TrackOptions, template: NameTemplate, model: str
+) -> Place:
+    """Return the place of a track by a name template; `track` and `model` are safe names already."""
+    if options.layout == "stem.mp4":
+        paths = template.paths(track, (track,), options.extension, model)
+        files: tuple[PlacedFile, ...] = (PlacedFile(path=paths.files[track], stems=stems),)
+    else:
+        paths = template.paths(track, stems, options.extension, model)
+        files = tuple(PlacedFile(path=paths.files[stem], stems=(stem,)) for stem in stems)
+    return Place(out=out, label=track, files=files, result=paths.result)
+
+
+def separate_to_files(
+    engine: Engine,
+    source: str | Path,
+    place: Place,
+    options: TrackOptions,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    cancel: CancelToken | None = None,
+    network: contextlib.AbstractContextManager[Any] | None = None,
+    ready: Callable[[TrackResult, Staging], None] | None = None,
+) -> TrackResult:
+    """Separate one recording into files.
+
+    Nothing is visible under a final name before all of it is complete; on any exception nothing of
+    it remains.
+
+    Parameters
+    ----------
+    engine
+        The opened models.
+    source
+        Path of the recording, `-` for standard input.
+    place, options
+        Where and how.
+    progress, cancel
+        Handed to the engine.
+    network
+        Held while the network works on this track, so that tracks side by side take turns.
+    ready
+        Called with the result and the staged files when all are complete and about to be put in place.
+
+    Raises
+    ------
+    StemwrightError
+        The recording, the place, the options or the machine do not allow it.
+    """
+    started = time.monotonic()
+    if not place.replace:
+        refuse_existing(place.out, place.published)
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(open_source(source, start_s=options.start_s, end_s=options.end_s))
+        staging = stack.enter_context(Staging(place.out, place.label))
+        job = _Job(engine=engine, recording=recording, place=place, options=options, staging=staging)
+        job.check_output(recording.info.frames)
+        separation = stack.enter_context(
+            engine.separator.separate(recording, options.separation, progress=progress, cancel=cancel)
+        )
+        job.check_output(separation.frames)
+        levels = job.write(separation, network or contextlib.nullcontext())
+        result = job.result(separation.frames, levels, time.monotonic() - started)
+        if place.result is not None:
+            _write_text(staging.path(place.result), result.as_json())
+        if ready is not None:
+            ready(result, staging)
+        staging.publish(place.published, stale=place.stale, replace=place.replace)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    engine: Engine
+    recording: FileSource
+    place: Place
+    options: TrackOptions
+    staging: Staging
+
+    @property
+    def info(self) -> AudioInfo:
+        return self.recording.info
+
+    def check_output(self, frames: int | None) -> None:
+        """Fail now rather than after minutes of work: format, place, and room for `frames` if known.
+
+        Raises
+        ------
+        OutputError, ResourceError
+            The files cannot be written, or will not fit.
+        """
+        stems_each = max(len(file.stems) for file in self.place.files)
+        joined = self.options.layout == "joined"
+        check_writable(
+            self.staging.folder,
+            self.options.fmt,
+            self.info.sample_rate,
+            self.info.channels * (stems_each if joined else 1),
+            needed_bytes=0 if frames is None else self._needed_bytes(frames),
+        )
+
+    def _needed_bytes(self, frames: int) -> int:
+        options, info = self.options, self.info
+        size = estimated_bytes(options.fmt, info.sample_rate, info.channels, frames)
+        if options.layout == "stem.mp4":
+            size += estimated_bytes(_AAC, info.sample_rate, info.channels, frames)
+        elif keeps_raw_samples(options.fmt, options.clip_mode):
+            size += frames * info.channels * RAW_BYTES_PER_SAMPLE
+        return _SPARE_BYTES + size * sum(len(file.stems) for file in self.place.files)
+
+    def write(self, separation: Separation, network: contextlib.AbstractContextManager[Any]) -> Levels:
+        """Stream the stems into their staged files."""
+        tags = read_tags(self.recording.path)
+        if self.options.layout == "stem.mp4":
+            return self._write_stem_mp4(separation, network, tags)
+        files = [
+            StemFile(
+                stems=file.stems,
+                path=self.staging.path(file.path),
+                tags=self._tags(tags, "+".join(file.stems)),
+            )
+            for file in self.place.files
+        ]
+        return self._stream(separation, network, files, self.options.clip_mode)
+
+    def _stream(
+        self,
+        separation: Separation,
+        network: contextlib.AbstractContextManager[Any],
+        files: list[StemFile],
+        clip_mode: ClipMode,
+    ) -> Levels:
+        with StemFilesWriter(
+            files, self.staging.folder, fmt=self.options.fmt, clip_mode=clip_mode, info=self.info
+        ) as writer:
+            with network:
+                for block in separation:
+                    writer.write(block.stems)
+            return writer.finish()
+
+    def _write_stem_mp4(
+        self, separation: Separation, network: contextlib.AbstractContextManager[Any], tags: Tags
+    ) -> Levels:
+        """Write float files first: the container interleaves all its streams."""
+        (file,) = self.place.files
+        parts = [
+            StemFile(stems=(stem,), path=self.staging.folder / f".part-{index}.wav")
+            for index, stem in enumerate(file.stems)
+        ]
+        levels = self._stream(separation, network, parts, self.options.clip_mode)
+        if self.options.clip_mode == "shared" and levels.peak > 1.0:
+            gain = FULL_SCALE / levels.peak
+            levels = Levels(gain=gain, peak=levels.peak, clamped_samples=0)
+        with contextlib.ExitStack() as stack:
+            sources = [stack.enter_context(open_source(part.path)) for part in parts]
+            write_stem_mp4(
+                self.staging.path(file.path),
+                ScaledSource(self.recording, levels.gain),
+                {
+                    stem: ScaledSource(source, levels.gain)
+                    for stem, source in zip(file.stems, sources, strict=True)
+                },
+                tags=tags,
+            )
+        for part in parts:
+            part.path.unlink()
+        return levels
+
+    def _tags(self, tags: Tags, stem: str) -> Tags:
+        return for_stem(
+            tags,
+            stem,
+            tool=f"stemwright {importlib.metadata.version('stemwright')}",
+            model=self.engine.label,
+            model_sha256="+".join(model.sha256 for model in self.engine.models),
+        )
+
+    def result(self, frames: int, levels: Levels, wall_seconds: float) -> TrackResult:
+        """Gather what is known."""
+        seconds = frames / self.info.sample_rate
+        folder = self.place.result.parent if self.place.result is not None else PurePosixPath(".")
+        return TrackResult(
+            tool_version=importlib.metadata.version("stemwright"),
+            models=self.engine.models,
+            networks=network_facts(self.engine.separator),
+            input=input_facts(self.recording.name, self.info, frames),
+            seconds=seconds,
+            wall_seconds=wall_seconds,
+            real_time_factor=wall_seconds / seconds,
+            clip_mode=self.options.clip_mode,
+            gain=levels.gain,
+            peak=levels.peak,
+            clamped_samples=levels.clamped_samples,
+            files=tuple(
+                FileFacts(path=str(file.path.relative_to(folder)), stems=file.stems)
+                for file in self.place.files
+            ),
+            options=self.options.as_dict(),
+        )
+
+
+class ScaledSource:
+    """A source with every sample multiplied by a gain."""
+
+    def __init__(self, source: AudioSource, gain: float) -> None:
+        self._source = source
+        self._gain = np.float32(gain)
+
+    @property
+    def info(self) -> AudioInfo:
+        """Rate, channels and what else is known beforehand."""
+        return self._source.info
+
+    def blocks(self, block_frames: int = 65_536) -> Iterator[FloatArray]:
+        """Float32 blocks, shape=(channels, n), 0 < n <= block_frames."""
+        for block in self._source.blocks(block_frames):
+            yield block * self._gain
+
+
+def network_facts(separator: Separator) -> tuple[NetworkFacts, ...]:
+    """Describe the networks that are loaded."""
+    return tuple(
+        NetworkFacts(
+            name=name,
+            provider=facts.provider,
+            device=facts.device,
+            runtime=facts.runtime,
+            precision=facts.precision,
+            threads=facts.threads,
+            chosen_because=facts.chosen_because,
+        )
+        for name, facts in separator.facts.items()
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise output_error(path, error) from error
