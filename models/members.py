@@ -1,6 +1,7 @@
 """The models behind a separator: their sessions, and calls that get smaller when memory runs out."""
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -96,20 +97,24 @@ class Member:
         InternalError
             The runtime failed.
         """
-        try:
-            with self._calls:
-                return self.session.run(inputs)
-        except OutOfMemoryError:
-            size = next(iter(inputs.values())).shape[0]
-            if size == 1:
-                raise
-        half = (size + 1) // 2
-        with self._lock:
-            self._fitting_batch = min(half, self._fitting_batch or half)
-        parts = [
-            self.run({name: array[span] for name, array in inputs.items()})
-            for span in (slice(0, half), slice(half, size))
-        ]
+        size = next(iter(inputs.values())).shape[0]
+        parts: list[dict[str, FloatArray]] = []
+        done = 0
+        while done < size:
+            count = min(size - done, self._fitting_batch or size)
+            span = slice(done, done + count)
+            try:
+                with self._calls:
+                    parts.append(self.session.run({name: array[span] for name, array in inputs.items()}))
+            except OutOfMemoryError:
+                if count == 1:
+                    raise
+                with self._lock:
+                    self._fitting_batch = min((count + 1) // 2, self._fitting_batch or size)
+                continue
+            done += count
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def recover(
@@ -209,7 +214,8 @@ def open_members(
     if not choices:
         raise OptionError("no model was named", "name at least one")
     factors = [1.0] * len(choices) if weights is None else list(weights)
-    if len(factors) != len(choices) or min(factors) < 0 or sum(factors) <= 0:
+    usable = all(math.isfinite(factor) and factor >= 0 for factor in factors) and sum(factors) > 0
+    if len(factors) != len(choices) or not usable:
         raise OptionError(
             f"{len(factors)} weights {factors} do not make an average of {len(choices)} models",
             "give one weight of at least 0 for each model, not all of them 0",
