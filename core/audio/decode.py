@@ -1,7 +1,8 @@
 """Decoding with FFmpeg's libraries (PyAV): one audio stream of a file as float32 blocks.
 
-The decoder's own trimming is used throughout, so that encoder delay and padding of MP3, priming
-and edit lists of MP4, and Opus' pre-skip never reach the samples.
+The libraries' own trimming is used, so that encoder delay and padding of MP3, priming and edit
+lists of MP4, and Opus' pre-skip never reach the samples. They stop without a word where a file
+ends too soon or has lost a part; so what was decoded is held against what the file promises.
 """
 
 import os
@@ -13,12 +14,25 @@ from typing import BinaryIO
 import av
 import av.error
 import av.logging
-import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.context import Flags2
 from av.container import InputContainer
+from av.packet import Packet
 
 from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.audio.completeness import inspect
+from stemwright.core.audio.frames import frame_layout, to_float
+from stemwright.core.audio.lengths import (
+    COPY_AGAIN,
+    Tail,
+    Watch,
+    declared_frames,
+    limits,
+    packet_samples,
+    start_s,
+)
+from stemwright.core.audio.mp3 import frame_bytes
 from stemwright.core.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from stemwright.core.errors import InputError
 
@@ -32,20 +46,6 @@ FORMATS = (
     "mpeg,mpegts,nut,ogg,oma,tak,tta,voc,w64,wav,wsd,wv"
 )
 MAX_CHANNELS = 64
-
-_LAYOUTS = {
-    1: ("FC",),
-    2: ("FL", "FR"),
-    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
-    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
-}
-_SCALE = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
-_FROM_ZERO = ("mov", "matroska", "avi", "flv")
-
-
-def default_layout(channels: int) -> tuple[str, ...]:
-    """Names of channels whose file names none: mono, stereo, 5.1, 7.1, else CH1, CH2 ..."""
-    return _LAYOUTS.get(channels) or tuple(f"CH{index + 1}" for index in range(channels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,36 +84,59 @@ class Decoder:
     def __init__(self, path: Path, name: str, *, stream: int = 0, whole: bool = True) -> None:
         self._path = path
         self._name = name
-        self._stream = stream
-        with self._open_file() as file, self._open_container(file) as container:
-            audio = self._audio_stream(container)
-            first = next(self._frames(container, audio), None)
-            if first is None:
-                raise InputError(f"{name} has no audio samples", "check that the file is complete")
-            self.facts = self._facts(container, audio, first)
+        self._number = stream
+        with self._open_file() as file:
+            self._structure = inspect(file)
+            if whole and self._structure.fault:
+                raise self._cut_off(self._structure.fault)
+            with self._open_container(file) as container:
+                audio = self._audio_stream(container)
+                first = next((frame for frame, _ in self._frames(container, audio)), None)
+                if first is None:
+                    raise InputError(f"{name} has no audio samples", "check that the file is complete")
+                self.facts = self._facts(container, audio, first)
 
     def samples(self) -> Iterator[FloatArray]:
-        """Decode the stream from its beginning; blocks have the sizes of the codec's frames."""
-        facts = self.facts
-        position = 0
+        """Decode the stream from its beginning; blocks, shape=(channels, n), as the codec makes them.
+
+        Raises
+        ------
+        InputError
+            The file is damaged, or ends before its header says.
+        """
         with self._open_file() as file, self._open_container(file) as container:
             audio = self._audio_stream(container)
-            for frame in self._frames(container, audio):
-                self._check_unchanged(frame, position)
-                position += frame.samples
-                yield to_float(frame)
-            del facts
+            tail = Tail()
+            bounds, padding = None, 0
+            for frame, counting in self._frames(container, audio):
+                self._check_unchanged(frame, tail.position)
+                if bounds is None:
+                    bounds = limits(
+                        container, audio, self._structure, rate=frame.sample_rate, first_s=frame.time or 0.0
+                    )
+                padding = frame.samples - counting
+                yield from tail.push(to_float(frame))
+            if bounds is None:
+                return
+            if tail.position < bounds.at_least:
+                raise self._cut_off(
+                    f"{tail.position / self.facts.sample_rate:.2f} s of "
+                    f"{bounds.at_least / self.facts.sample_rate:.2f} s can be read"
+                )
+            end = bounds.at_most
+            if end is None and self._trims_last(container):
+                end = tail.position - padding
+            yield from tail.end(end)
 
     def _open_file(self) -> BinaryIO:
-        if self._path.is_dir():
-            raise InputError(f"{self._name} is a folder, not a recording", "name a file in it")
         try:
+            if self._path.is_dir():
+                raise InputError(f"{self._name} is a folder, not a recording", "name a file in it")
             file = self._path.open("rb")
             size = os.fstat(file.fileno()).st_size
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f"cannot read {self._name}: {reason}", "check the name and the permissions"
+                f"cannot read {self._name}: {_reason(error)}", "check the name and the permissions"
             ) from error
         if size == 0:
             file.close()
@@ -124,8 +147,10 @@ class Decoder:
         try:
             return av.open(_Nameless(file), "r", options={"format_whitelist": FORMATS})
         except (av.error.FFmpegError, OSError) as error:
+            if self._structure.fault:
+                raise self._cut_off(self._structure.fault) from error
             raise InputError(
-                f"{self._name} is not a recording that can be read: {_reason(error)}",
+                f"{self._name} is not audio or video that can be read",
                 "give an audio or video file, such as WAV, FLAC, MP3, M4A, Ogg or MP4",
             ) from error
 
@@ -133,23 +158,60 @@ class Decoder:
         streams = container.streams.audio
         if not streams:
             raise InputError(f"{self._name} has no audio stream", "give a file with sound")
-        if self._stream >= len(streams):
+        if not 0 <= self._number < len(streams):
             raise InputError(
-                f"{self._name} has {len(streams)} audio streams, no number {self._stream}",
+                f"{self._name} has {len(streams)} audio streams, and no stream {self._number}",
                 f"choose a stream from 0 to {len(streams) - 1}",
             )
-        return streams[self._stream]
+        audio = streams[self._number]
+        context = audio.codec_context
+        if context.name == "flac":
+            # a frame with a wrong checksum is an error, not noise
+            context.options = {"err_detect": "crccheck+explode"}
+        if _is_vorbis_in_ogg(container, audio):
+            # FFmpeg trims files of one page wrongly; `lengths` does it by the granule position
+            context.flags2 |= Flags2.skip_manual
+        return audio
 
-    def _frames(self, container: InputContainer, audio: AudioStream) -> Iterator[AudioFrame]:
+    def _frames(self, container: InputContainer, audio: AudioStream) -> Iterator[tuple[AudioFrame, int]]:
+        """Frames, and how many samples each packet says it holds."""
+        kind = _kind(container)
+        watch = Watch(self._name, kind)
+        # the first packet of Vorbis only starts the overlap and holds no samples of its own
+        start = 1 if _is_vorbis_in_ogg(container, audio) else 0
+        packets, whole = 0, True
         try:
             for packet in container.demux(audio):
-                for frame in packet.decode():
+                frames = self._decode(packet, kind, watch)
+                if packet.size and frames:
+                    packets += 1
+                    whole = kind != "mp3" or packet.size >= frame_bytes(bytes(packet)[:4])
+                for frame in frames if packets > start else []:
                     if frame.samples:
-                        yield frame
+                        watch.see(frame)
+                        yield frame, packet_samples(packet.duration, packet.time_base, frame)
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(
-                f"{self._name} is damaged: {_reason(error)}", "copy or download the file again"
-            ) from error
+            raise self._damaged(watch) from error
+        if self._structure.fault:
+            raise self._cut_off(self._structure.fault)
+        if not whole:
+            raise self._cut_off("it ends in the middle of a frame")
+        # some writers count the frame that holds the header too
+        if packets < (self._structure.packets or 0) - 1:
+            raise self._cut_off(f"{packets} frames of {self._structure.packets} are there")
+
+    def _decode(self, packet: "Packet[AudioStream]", kind: str, watch: Watch) -> list[AudioFrame]:
+        """Decode a packet; bytes behind an MP3's last frame that are no frame are passed over."""
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if kind == "mp3" and not frame_bytes(bytes(packet)[:4]):
+                watch.junk = True
+                return []
+            raise
+        if frames and watch.junk:
+            raise self._damaged(watch)
+        return frames
 
     def _facts(self, container: InputContainer, audio: AudioStream, first: AudioFrame) -> StreamFacts:
         rate = first.sample_rate
@@ -163,49 +225,40 @@ class Decoder:
             raise InputError(
                 f"{self._name} has {len(layout)} channels", f"give one with 1 to {MAX_CHANNELS} channels"
             )
-        frames = None
-        if audio.duration and audio.time_base:
-            frames = round(audio.duration * audio.time_base * rate)
-        kind = container.format.name.split(",")[0]
         return StreamFacts(
             sample_rate=rate,
             layout=layout,
-            frames=frames,
-            codec=audio.codec_context.name,
-            container=kind,
-            bit_depth=None,
-            start_s=0.0,
+            frames=self._structure.frames or declared_frames(audio, rate),
+            codec=audio.codec_context.codec.canonical_name,
+            container=_kind(container),
+            bit_depth=_bit_depth(audio),
+            start_s=start_s(container, first),
         )
+
+    def _trims_last(self, container: InputContainer) -> bool:
+        """Whether the last packet's duration tells how much of its frame counts.
+
+        So it does in MP4, but in MUSDB's stem files, with their several streams, it is off by
+        some samples, and all that read them take whole frames.
+        """
+        return self.facts.container == "mov" and len(container.streams.audio) == 1
 
     def _check_unchanged(self, frame: AudioFrame, position: int) -> None:
         facts = self.facts
-        if frame.sample_rate != facts.sample_rate or frame.layout.nb_channels != len(facts.layout):
-            raise InputError(
-                f"{self._name} changes from {facts.sample_rate} Hz, {len(facts.layout)} channels to "
-                f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels at "
-                f"{position / facts.sample_rate:.3f} s",
-                "convert it to one sample rate and channel count first",
-            )
+        if frame.sample_rate == facts.sample_rate and frame.layout.nb_channels == len(facts.layout):
+            return
+        raise InputError(
+            f"{self._name} changes from {facts.sample_rate} Hz, {len(facts.layout)} channels to "
+            f"{frame.sample_rate} Hz, {frame.layout.nb_channels} channels at "
+            f"{position / facts.sample_rate:.3f} s",
+            "convert it to one sample rate and channel count first",
+        )
 
+    def _cut_off(self, how: str) -> InputError:
+        return InputError(f"{self._name} is cut off: {how}", COPY_AGAIN)
 
-def to_float(frame: AudioFrame) -> FloatArray:
-    """Samples of a decoded frame as float32, shape=(channels, n)."""
-    kind = frame.format.name.removesuffix("p")
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if kind == "u8":
-        return (samples.astype(np.float32) - np.float32(128)) * np.float32(_SCALE[kind])
-    out = np.ascontiguousarray(samples, dtype=np.float32)
-    return out if _SCALE[kind] == 1.0 else out * np.float32(_SCALE[kind])
-
-
-def frame_layout(frame: AudioFrame) -> tuple[str, ...]:
-    """Names of a frame's channels; the usual ones where the file names none."""
-    names = tuple(channel.name for channel in frame.layout.channels)
-    if any(name in ("NONE", "UNSD", "UNK", "") for name in names) or len(set(names)) != len(names):
-        return default_layout(len(names))
-    return names
+    def _damaged(self, watch: Watch) -> InputError:
+        return InputError(f"{self._name} is damaged at {max(0.0, watch.end_s):.2f} s", COPY_AGAIN)
 
 
 class _Nameless:
@@ -217,5 +270,27 @@ class _Nameless:
         self.tell = file.tell
 
 
+def _is_vorbis_in_ogg(container: InputContainer, audio: AudioStream) -> bool:
+    return _kind(container) == "ogg" and audio.codec_context.name == "vorbis"
+
+
+def _kind(container: InputContainer) -> str:
+    return container.format.name.split(",")[0]
+
+
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def _bit_depth(audio: AudioStream) -> int | None:
+    name, extra = audio.codec_context.codec.canonical_name, audio.codec_context.extradata or b""
+    if name == "flac" and len(extra) >= 14:
+        return (((extra[-22] & 1) << 4) | (extra[-21] >> 4)) + 1
+    if name == "alac" and len(extra) >= 18:
+        return extra[17]
+    if name in ("pcm_alaw", "pcm_mulaw"):
+        return 8
+    if name.startswith("pcm_"):
+        digits = "".join(character for character in name[4:8] if character.isdigit())
+        return int(digits) if digits else None
+    return None

@@ -152,11 +152,13 @@ class AudioWriter:
             self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
+        """Enter; `abort` is called at the end, unless the file was committed."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Abort, unless the file was committed."""
         self.abort()
 
 
@@ -274,7 +276,7 @@ def check_format(fmt: OutputFormat, sample_rate: int, channels: int) -> None:
     others = [
         name
         for name in ("wav", "flac", "ogg", "m4a", "mp3")
-        if not _fault(OutputFormat(container=name), sample_rate, channels)  # type: ignore[arg-type]
+        if not _fault(OutputFormat(container=name), sample_rate, channels)
     ]
     raise OutputError(fault, f"use one of these formats: {', '.join(others)}")
 

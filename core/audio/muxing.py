@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 import av
 import av.error
@@ -17,15 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 from av.audio.layout import AudioLayout
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Disposition
 
 from stemwright.core.audio.arrays import FloatArray
-from stemwright.core.audio.decode import default_layout
+from stemwright.core.audio.frames import default_layout
+from stemwright.core.audio.ogg import picture_block, rewrite_comments
 from stemwright.core.audio.tags import Tags, TagStyle, container_fields
 from stemwright.core.errors import OutputError, ResourceError
 
 ENCODE_FRAMES = 16_384
+_VORBIS_NAMES = {"album_artist": "ALBUMARTIST", "track": "TRACKNUMBER", "disc": "DISCNUMBER"}
 _COVER_CODECS = {"image/jpeg": "mjpeg", "image/png": "png"}
 
 
@@ -136,9 +139,10 @@ class ContainerSink:
         # bitexact: no random serial numbers and no library versions, so that equal input gives equal files
         options = {"fflags": "+bitexact", **dict(encoding.muxer_options)}
         self._container = av.open(file, "w", format=encoding.muxer, options=options)
-        self._stream = self._container.add_stream(
+        stream = self._container.add_stream(
             encoding.codec, rate=sample_rate, options=dict(encoding.codec_options)
         )
+        self._stream = cast(AudioStream, stream)
         context = self._stream.codec_context
         context.layout = self._layout
         context.format = encoding.sample_format
@@ -156,6 +160,7 @@ class ContainerSink:
 
     def finish(self) -> None:
         """Encode what is left and complete the file."""
+        self._container.start_encoding()  # a file without samples has a header too
         self._container.mux(self._stream.encode(None))
         self._container.close()
 
@@ -186,7 +191,7 @@ class ContainerSink:
 
 
 class VorbisSink:
-    """Ogg Vorbis by libsndfile's libvorbis, then rewrapped by FFmpeg with the tags.
+    """Ogg Vorbis by libsndfile's libvorbis; then the comments are put in.
 
     FFmpeg's own Vorbis encoder is marked experimental and takes stereo only.
     """
@@ -218,7 +223,8 @@ class VorbisSink:
         """Encode what is left and complete the file."""
         self._sound.close()
         self._plain.seek(0)
-        rewrap(self._plain, self._file, self._tags)
+        comments = vorbis_comments(self._tags) if self._tags is not None else {}
+        rewrite_comments(self._plain, self._file, comments, "libvorbis")
 
     def close(self) -> None:
         """Let go of the encoder."""
@@ -226,20 +232,12 @@ class VorbisSink:
         self._plain.close()
 
 
-def rewrap(source: BinaryIO, target: BinaryIO, tags: Tags | None) -> None:
-    """Copy the packets of an Ogg file into a new one with other tags."""
-    with (
-        av.open(source, "r", format="ogg") as reader,
-        av.open(target, "w", format="ogg", options={"fflags": "+bitexact"}) as writer,
-    ):
-        stream = reader.streams.audio[0]
-        copy = writer.add_stream_from_template(stream)
-        if tags is not None:
-            copy.metadata.update(container_fields(tags.fields, "vorbis"))
-        for packet in reader.demux(stream):
-            if packet.dts is not None:
-                packet.stream = copy
-                writer.mux(packet)
+def vorbis_comments(tags: Tags) -> dict[str, str]:
+    """Vorbis comments of tags, the cover among them."""
+    comments = {_VORBIS_NAMES.get(name, name.upper()): text for name, text in tags.fields.items()}
+    if tags.cover is not None and tags.cover_mime in _COVER_CODECS:
+        comments["METADATA_BLOCK_PICTURE"] = picture_block(tags.cover, tags.cover_mime)
+    return comments
 
 
 def add_cover(container: OutputContainer, tags: Tags) -> None:

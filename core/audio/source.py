@@ -5,6 +5,7 @@ holds more than a block and what the decoder keeps.
 """
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import BinaryIO, Protocol, Self
 import numpy as np
 
 from stemwright.core.audio.arrays import FloatArray
-from stemwright.core.audio.decode import Decoder, StreamFacts, default_layout
+from stemwright.core.audio.decode import Decoder, StreamFacts
+from stemwright.core.audio.frames import default_layout
 from stemwright.core.errors import InputError, OptionError, ResourceError
 
 BLOCK_FRAMES = 65_536
@@ -190,11 +192,13 @@ class FileSource:
             self._spooled.close()
 
     def __enter__(self) -> Self:
+        """Enter; `close` is called at the end."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close."""
         self.close()
 
     def _range(self) -> tuple[int, int | None]:
@@ -277,10 +281,8 @@ def open_source(
 
 
 def _spool(where: str | Path | BinaryIO) -> "tempfile._TemporaryFileWrapper[bytes]":
-    import sys
-
     stream = sys.stdin.buffer if isinstance(where, str | Path) else where
-    spooled = tempfile.NamedTemporaryFile(prefix="stemwright-")  # noqa: SIM115 - FileSource.close closes it
+    spooled = tempfile.NamedTemporaryFile(prefix="stemwright-")
     try:
         shutil.copyfileobj(stream, spooled, _SPOOL_BYTES)
         spooled.flush()
@@ -314,7 +316,7 @@ def _cut(blocks: Iterator[FloatArray], first: int, last: int | None) -> Iterator
 
 
 def _regular(blocks: Iterator[FloatArray], block_frames: int) -> Iterator[FloatArray]:
-    """The same frames in blocks of exactly block_frames, but for the last."""
+    """Cut the same frames into blocks of exactly block_frames, but for the last."""
     waiting: list[FloatArray] = []
     held = 0
     for block in blocks:

@@ -8,7 +8,6 @@ be wrong for a stem, is left behind.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 TagStyle = Literal["vorbis", "id3", "mp4", "riff"]
@@ -75,9 +74,7 @@ class Tags:
     cover_mime: str = ""
 
 
-def for_stem(
-    tags: Tags, stem: str, *, tool: str, model: str, model_sha256: str = ""
-) -> Tags:
+def for_stem(tags: Tags, stem: str, *, tool: str, model: str, model_sha256: str = "") -> Tags:
     """Tags of a stem: those of the recording, the stem in the title, and how it was made.
 
     Parameters
