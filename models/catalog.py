@@ -233,3 +233,11 @@ def catalog_entry(name: str) -> CatalogEntry | None:
                 if member.model.name == name:
                     return member.model
     return None
+
+
+def entry_with_content(content_sha256: str) -> CatalogModel | None:
+    """Return the model whose weights have this content digest; None if no known one has."""
+    for entry in CATALOG:
+        if isinstance(entry, CatalogModel) and entry.content_sha256 == content_sha256:
+            return entry
+    return None

@@ -1,17 +1,33 @@
-"""Installing a model that is complete: a model folder, or one `.onnx` with its manifest inside."""
+"""Installing models from files that the user has.
+
+Complete ones are model folders and single `.onnx` files with their manifest inside; the others are
+checkpoints, from which a model is built.
+"""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from stemwright.core.errors import ModelFileError
+from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models import staging
-from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest, read_manifest
+from stemwright.models.catalog import CatalogModel, entry_with_content
+from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
+from stemwright.models.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    Licence,
+    Manifest,
+    WeightsOrigin,
+    read_manifest,
+)
 from stemwright.models.model_files import (
     check_hashes,
     embedded_manifest,
+    file_sha256,
+    finish_manifest,
     load_onnx,
     read_single_file,
     record_of,
@@ -19,6 +35,115 @@ from stemwright.models.model_files import (
     rewrite_manifest,
 )
 from stemwright.models.registry import Installed, ModelStore, checked_name
+from stemwright.models.terms import AcceptedTerms, Ask
+from stemwright.models.workshop import CheckpointWorkshop, Workshop
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """How to import.
+
+    Attributes
+    ----------
+    name
+        Name in the store; None for the one that the file gives, or that its weights are known by.
+    licence_text
+        Terms of a checkpoint whose weights are not known.
+    force
+        Replace a model of that name.
+    """
+
+    name: str | None = None
+    licence_text: str | None = None
+    force: bool = False
+
+
+def import_file(
+    path: Path,
+    store: ModelStore,
+    *,
+    ask: Ask,
+    options: ImportOptions | None = None,
+    workshop: Workshop | None = None,
+) -> Installed:
+    """Install a model from a file.
+
+    Parameters
+    ----------
+    path
+        Model folder, `.onnx` with its manifest inside, or checkpoint of a known architecture.
+    store
+        Where it goes.
+    ask
+        Asked for terms that have to be accepted.
+    options
+        Name, terms, replacing.
+    workshop
+        Builds the model folder of a checkpoint. Default: the one for all known checkpoints.
+
+    Raises
+    ------
+    ModelFileError
+        Not a model or checkpoint, damaged, hostile, or from a newer version.
+    OptionError
+        A name is needed, or is not one that a model can have.
+    LicenceError
+        The terms were not accepted.
+    OutputError, ResourceError
+        A model of that name exists, or the store cannot be written.
+    """
+    options = ImportOptions() if options is None else options
+    if not path.exists():
+        raise ModelFileError(f"{path} does not exist", "check the path")
+    if not is_complete_model(path):
+        return _import_checkpoint(path, store, ask, options, workshop or CheckpointWorkshop())
+    manifest = complete_manifest(path)
+    if options.licence_text is not None:
+        raise OptionError(f"{path} says its terms itself: {manifest.licence.name}", "leave --licence out")
+    name = checked_name(options.name or manifest.name)
+    AcceptedTerms(store.root).require(manifest.licence, ask, str(path))
+    with staging.name_lock(store.root, name):
+        _check_free(store, name, options)
+        return install_complete(path, store, name)
+
+
+def _import_checkpoint(
+    path: Path, store: ModelStore, ask: Ask, options: ImportOptions, workshop: Workshop
+) -> Installed:
+    weights = workshop.read(path)
+    known = entry_with_content(weights.content_sha256)
+    if options.name is None and known is None:
+        raise OptionError(f"{path} does not say what model it is", "give it a name with --name")
+    name = checked_name(options.name or (known.name if known else ""))
+    licence = _licence(known, options.licence_text)
+    AcceptedTerms(store.root).require(licence, ask, str(path))
+    verified_by = "its content digest is the known one" if known else "nothing: it is the user's own file"
+    origin = WeightsOrigin(
+        source=str(path),
+        file_sha256=file_sha256(path),
+        content_sha256=weights.content_sha256,
+        verified_by=verified_by,
+    )
+    with staging.name_lock(store.root, name):
+        _check_free(store, name, options)
+        with staging.staged_folder(store.root, name) as folder:
+            weights.build(folder, name=name, licence=licence)
+            finish_manifest(folder, origin=origin, parity=workshop.check(folder))
+            return store.install(folder)
+
+
+def _licence(known: CatalogModel | None, text: str | None) -> Licence:
+    """Return the terms: those of known weights stand, whatever is said of them."""
+    if known is not None:
+        return known.licence
+    return UNKNOWN_LICENCE if text is None else Licence(name="as told at import", text=text)
+
+
+def _check_free(store: ModelStore, name: str, options: ImportOptions) -> None:
+    if not options.force and (store.root / name).exists():
+        raise OutputError(
+            f"a model named {name} is installed", "choose another --name, or replace it with --force"
+        )
 
 
 def is_complete_model(path: Path) -> bool:

@@ -15,6 +15,7 @@ from stemwright.models.manifest import (
     FileRecord,
     Manifest,
     parse_manifest,
+    read_manifest,
 )
 
 MANIFEST_KEY = "stemwright.manifest"
@@ -96,6 +97,25 @@ def rewrite_manifest(folder: Path, manifest: Manifest, **fields: object) -> Mani
     changed = Manifest.model_validate(manifest.model_dump() | fields)
     (folder / MANIFEST_FILE).write_text(changed.model_dump_json(indent=1), encoding="utf-8")
     return changed
+
+
+def finish_manifest(folder: Path, **fields: object) -> Manifest:
+    """Record the files that lie in a folder with a manifest, and change some of its fields.
+
+    Raises
+    ------
+    ModelFileError
+        The folder has no manifest of a single model.
+    """
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, Manifest):
+        raise ModelFileError(f"{folder} is a bag, not a single model", "give a single model")
+    files = [
+        record_of(path, path.relative_to(folder).as_posix())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST_FILE
+    ]
+    return rewrite_manifest(folder, manifest, files=files, **fields)
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """Pulling a model: terms, sources in order, verification, building, the parity case, putting in place."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,18 +21,15 @@ from stemwright.models.catalog import (
     WebSource,
     catalog_entry,
 )
-from stemwright.models.downloads import ProgressCallback
+from stemwright.models.downloads import ProgressCallback, ignore_progress
 from stemwright.models.importing import install_complete, is_complete_model
 from stemwright.models.manifest import (
     MANIFEST_FILE,
     Bag,
     BagMember,
-    Manifest,
-    ParityRecord,
     WeightsOrigin,
-    read_manifest,
 )
-from stemwright.models.model_files import record_of, rewrite_manifest
+from stemwright.models.model_files import finish_manifest
 from stemwright.models.registry import Installed, InstalledModel, ModelStore
 from stemwright.models.sources import (
     OFFLINE_VARIABLE,
@@ -42,9 +40,12 @@ from stemwright.models.sources import (
     fetch_given,
     is_url,
     present,
+    settings_from_environment,
 )
 from stemwright.models.terms import AcceptedTerms, Ask
+from stemwright.models.workshop import CheckpointWorkshop, Workshop
 
+_LOG = logging.getLogger(__name__)
 _DOWNLOADS = ".downloads"
 
 
@@ -58,25 +59,16 @@ class Reporter(Protocol):
         """Return the callback that follows a transfer of that label."""
 
 
-class Weights(Protocol):
-    """A checkpoint that was read."""
+class LogReporter:
+    """Writes steps to the log and follows no transfer."""
 
-    @property
-    def content_sha256(self) -> str:
-        """Digest over its tensors."""
+    def note(self, text: str) -> None:
+        """Log a step."""
+        _LOG.info("%s", text)
 
-    def build(self, entry: CatalogModel, folder: Path) -> None:
-        """Write `model.onnx` and `manifest.json` of the entry's architecture into a folder."""
-
-
-class Workshop(Protocol):
-    """Makes model folders of checkpoints."""
-
-    def read(self, path: Path) -> Weights:
-        """Read a checkpoint of any known form; raises ModelFileError."""
-
-    def check(self, folder: Path) -> ParityRecord:
-        """Run the stored case of a built folder; raises ModelFileError if it fails."""
+    def transfer(self, label: str) -> ProgressCallback:
+        """Ignore the steps of a transfer."""
+        return ignore_progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +91,13 @@ class PullOptions:
 
 
 def pull(
-    name: str, store: ModelStore, workshop: Workshop, *, ask: Ask, options: PullOptions, reporter: Reporter
+    name: str,
+    store: ModelStore,
+    *,
+    ask: Ask,
+    options: PullOptions | None = None,
+    reporter: Reporter | None = None,
+    workshop: Workshop | None = None,
 ) -> Installed:
     """Install a model of the catalog; one that is installed and whole is left as it is.
 
@@ -112,14 +110,14 @@ def pull(
         Name in the catalog.
     store
         Where it goes.
-    workshop
-        Builds the model folder from the checkpoint.
     ask
         Asked once for terms that have to be accepted.
     options
-        Source and settings.
+        Source and settings. Default: the published sources, settings from the environment.
     reporter
-        Told of each step.
+        Told of each step. Default: the log.
+    workshop
+        Builds the model folder from the checkpoint. Default: the one for all known checkpoints.
 
     Raises
     ------
@@ -137,8 +135,14 @@ def pull(
     entry = catalog_entry(name)
     if entry is None:
         raise _not_in_catalog(name, store)
-    AcceptedTerms(store.root).require(entry.licence, ask)
-    job = _Pull(store=store, workshop=workshop, options=options, reporter=reporter)
+    options = PullOptions(settings=settings_from_environment()) if options is None else options
+    AcceptedTerms(store.root).require(entry.licence, ask, name)
+    job = _Pull(
+        store=store,
+        workshop=CheckpointWorkshop() if workshop is None else workshop,
+        options=options,
+        reporter=LogReporter() if reporter is None else reporter,
+    )
     return job.bag(entry) if isinstance(entry, CatalogBag) else job.model(entry)
 
 
@@ -258,10 +262,15 @@ class _Pull:
     def _install(self, entry: CatalogModel, fetched: Fetched) -> Installed:
         """Verify a checkpoint, build its folder, run the stored case and put it in place."""
         weights = self.workshop.read(fetched.path)
+        if weights.architecture != entry.architecture:
+            raise ModelFileError(
+                f"{fetched.source} is a checkpoint of {weights.architecture}, not of {entry.architecture}",
+                "give the file of this model",
+            )
         verified_by = _verified_by(entry, weights.content_sha256, fetched)
         self.reporter.note(f"building {entry.name}: {verified_by}")
         with staging.staged_folder(self.store.root, entry.name) as folder:
-            weights.build(entry, folder)
+            weights.build(folder, name=entry.name, licence=entry.licence)
             parity = self.workshop.check(folder)
             origin = WeightsOrigin(
                 source=fetched.source,
@@ -269,7 +278,7 @@ class _Pull:
                 content_sha256=weights.content_sha256,
                 verified_by=verified_by,
             )
-            _finish(folder, entry, origin, parity)
+            finish_manifest(folder, description=entry.description, origin=origin, parity=parity)
             return self.store.install(folder)
 
 
@@ -289,28 +298,6 @@ def _verified_by(entry: CatalogModel, content_sha256: str, fetched: Fetched) -> 
     raise ModelFileError(
         f"{fetched.source} is not known to be {entry.name}: neither content nor SHA-256 is a published one",
         "give the official .th file, or use `stemwright models import` if you trust the file",
-    )
-
-
-def _finish(folder: Path, entry: CatalogModel, origin: WeightsOrigin, parity: ParityRecord) -> None:
-    """Write the manifest as the model will carry it."""
-    manifest = read_manifest(folder)
-    if not isinstance(manifest, Manifest):
-        raise ModelFileError(f"{folder} is not a single model", "")
-    files = [
-        record_of(path, path.relative_to(folder).as_posix())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST_FILE
-    ]
-    rewrite_manifest(
-        folder,
-        manifest,
-        name=entry.name,
-        description=entry.description,
-        licence=entry.licence,
-        origin=origin,
-        parity=parity,
-        files=files,
     )
 
 

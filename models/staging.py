@@ -21,13 +21,13 @@ _LOCKS = ".locks"
 _REPLACED = "replaced"
 
 
-def storage_error(path: Path, error: OSError) -> StemwrightError:
-    """Translate a failure to write below the model folder."""
+def storage_error(
+    path: Path, error: OSError, elsewhere: str = "set STEMWRIGHT_MODELS to another folder"
+) -> StemwrightError:
+    """Translate a failure to write: below the model folder, if no other way out is given."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(f"no space left for {path}", "free some space or set STEMWRIGHT_MODELS")
-    return OutputError(
-        f"cannot write {path}: {error.strerror or error}", "set STEMWRIGHT_MODELS to a folder you can write"
-    )
+        return ResourceError(f"no space left for {path}", f"free some space, or {elsewhere}")
+    return OutputError(f"cannot write {path}: {error.strerror or error}", elsewhere)
 
 
 @contextmanager

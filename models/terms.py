@@ -53,8 +53,8 @@ class AcceptedTerms:
         """Tell whether terms were accepted before, or need no acceptance."""
         return not licence.must_accept or terms_hash(licence) in self._read()
 
-    def require(self, licence: Licence, ask: Ask) -> None:
-        """See to it that terms are accepted, asking once.
+    def require(self, licence: Licence, ask: Ask, name: str) -> None:
+        """See to it that the terms of the model `name` are accepted, asking once.
 
         Raises
         ------
@@ -65,8 +65,8 @@ class AcceptedTerms:
             return
         if not ask(licence):
             raise LicenceError(
-                f"the terms of these weights were not accepted: {licence.name}",
-                "read them with `stemwright models info NAME`, then give --accept-licence",
+                f"the terms of {name} were not accepted: {licence.name}",
+                f"read them with `stemwright models info {name}`, then give --accept-licence",
             )
         self._add(licence)
 

@@ -3,14 +3,12 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import typer
-
 from stemwright.core.errors import ModelNotFoundError
 from stemwright.models.catalog import catalog_entry
 from stemwright.models.registry import Installed, ModelStore, open_model
 from stemwright.models.separator import Separator
 from stemwright.models.sessions import SessionOptions
-from stemwright.service.cli.pulling import pull_in_terminal, someone_there
+from stemwright.service.cli.pulling import confirm, pull_in_terminal, someone_there
 from stemwright.service.results import model_facts
 from stemwright.service.tracks import Engine
 
@@ -39,9 +37,7 @@ def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
 
 
 def _wants_it(name: str) -> bool:
-    return someone_there() and typer.confirm(
-        f"The model {name} is not installed. Pull it now?", default=True, err=True
-    )
+    return someone_there() and confirm(f"The model {name} is not installed. Pull it now?", default=True)
 
 
 @contextlib.contextmanager

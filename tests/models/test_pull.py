@@ -26,7 +26,7 @@ from stemwright.models.manifest import Licence, ParityRecord
 from stemwright.models.pull import PullOptions, pull
 from stemwright.models.registry import Installed, ModelStore
 from stemwright.models.sources import SourceSettings, settings_from_environment
-from stemwright.models.terms import accept_none
+from stemwright.models.terms import Ask, accept_none
 from tests.support.model_host import Hosted, ModelHost
 from tests.support.tiny_models import install_tiny_model
 from tests.support.tiny_workshop import (
@@ -226,8 +226,9 @@ def test_terms_are_asked_once_and_again_when_they_change(
         asked.append(licence.text)
         return True
 
-    def attempt(ask: object) -> None:
-        pull("htdemucs", store, TinyWorkshop(), ask=ask, options=PullOptions(force=True), reporter=Notes())  # type: ignore[arg-type]
+    def attempt(ask: Ask) -> None:
+        force = PullOptions(force=True)
+        pull("htdemucs", store, workshop=TinyWorkshop(), ask=ask, options=force, reporter=Notes())
 
     with pytest.raises(LicenceError):
         attempt(accept_none)

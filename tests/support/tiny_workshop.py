@@ -14,11 +14,13 @@ from stemwright.models.catalog import (
     WebSource,
 )
 from stemwright.models.downloads import Patience, Progress, ProgressCallback
-from stemwright.models.manifest import Manifest, ParityRecord
-from stemwright.models.pull import PullOptions, Weights, pull
+from stemwright.models.manifest import Licence, Manifest, ParityRecord
+from stemwright.models.model_files import finish_manifest
+from stemwright.models.pull import PullOptions, pull
 from stemwright.models.registry import Installed, InstalledModel, ModelStore
 from stemwright.models.sources import SourceSettings
 from stemwright.models.terms import accept_all
+from stemwright.models.workshop import Weights
 from tests.support.model_host import ModelHost
 from tests.support.tiny_models import install_tiny_model
 
@@ -37,6 +39,8 @@ OTHER = checkpoint(0.7)
 
 
 class TinyWeights:
+    architecture = "htdemucs"
+
     def __init__(self, path: Path) -> None:
         data = path.read_bytes()
         try:
@@ -45,11 +49,12 @@ class TinyWeights:
             raise ModelFileError(f"{path.name} is no checkpoint", "") from error
         self.content_sha256 = sha256(data)
 
-    def build(self, entry: CatalogModel, folder: Path) -> None:
-        built = install_tiny_model(folder, "built", gains=self.gains)
+    def build(self, folder: Path, *, name: str, licence: Licence) -> None:
+        built = install_tiny_model(folder, name, gains=self.gains)
         for path in built.iterdir():
             path.rename(folder / path.name)
         built.rmdir()
+        finish_manifest(folder, licence=licence)
 
 
 class TinyWorkshop:
@@ -116,7 +121,7 @@ def run_pull(
     return pull(
         name,
         store,
-        workshop or TinyWorkshop(),
+        workshop=workshop or TinyWorkshop(),
         ask=accept_all,
         options=PullOptions(given=given, force=force, settings=settings),
         reporter=notes or Notes(),

