@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from stemwright.core.framing import ComplexArray, FloatArray, Framing, add_frames, frame_spectra
 
 MAX_N_FFT = 65536  # chosen here: no known model is above 7680; bounds what a manifest can make us allocate
+_MAX_OVERLAP = 128  # chosen here: no known model is above 16; bounds the work per sample likewise
 _COVERED = 1e-11  # a share of the envelope's peak below which no window reaches a sample, as in torch.istft
 
 
@@ -124,6 +125,8 @@ class Transform(BaseModel):
             raise ValueError(f"window_length {self.window_span} is more than n_fft {self.n_fft}")
         if self.hop > self.window_span:
             raise ValueError(f"hop {self.hop} is more than the window's {self.window_span} samples")
+        if self.hop * _MAX_OVERLAP < self.n_fft:
+            raise ValueError(f"hop {self.hop} is less than n_fft / {_MAX_OVERLAP}")
         cycle = self._steady_state
         if cycle.min() <= 1e-6 * cycle.max():
             raise ValueError("hop too long: the inverse has samples that no window reaches")

@@ -315,6 +315,7 @@ class TestRefusals:
             ({"padding": "none", "frame_count": "ceil"}, "frame_count ceil needs"),
             ({"dropped_edge_frames": 1}, "needs outer_padding hop_aligned"),
             ({"outer_padding": "hop_aligned", "hop": 15}, "needs an even hop"),
+            ({"n_fft": 4096}, "hop 16 is less than n_fft / 128"),
             ({"n_fft": 63}, "multiple of 2"),
             ({"n_fft": 2**20}, "less than or equal"),
             ({"power": 2}, "Extra inputs"),

@@ -91,6 +91,10 @@ class TestTransforms:
     def test_every_family(self, name: str, opset: int) -> None:
         check_equal_to_host(FAMILIES[name], 12_345, opset)
 
+    @pytest.mark.slow
+    def test_the_segment_of_the_released_demucs(self) -> None:
+        check_equal_to_host(HTDEMUCS, 343_980)
+
     @pytest.mark.parametrize("n_fft", [5120, 7680])
     def test_the_lengths_of_mdx_files(self, n_fft: int) -> None:
         check_equal_to_host(Transform(n_fft=n_fft, hop=1024, kept_bins=2048, zeroed_analysis_bins=3), 15_360)
