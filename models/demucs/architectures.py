@@ -1,0 +1,146 @@
+"""The Demucs networks that have a graph here, and the manifests of models made from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from stemwright.core.transforms import Transform
+from stemwright.models.demucs.configs import (
+    BINS,
+    HOP,
+    MUSIC_STEMS,
+    SAMPLE_RATE,
+    HDemucsConfig,
+    HTDemucsConfig,
+    NetworkConfig,
+)
+from stemwright.models.manifest import (
+    AudioFormat,
+    ChunkPlan,
+    Graph,
+    GraphInput,
+    GraphOutput,
+    Licence,
+    TrackNormalisation,
+)
+
+GRAPHS_DIR = Path(__file__).parent / "graphs"
+
+HYBRID_TRANSFORM = Transform(
+    n_fft=4096,
+    hop=HOP,
+    spectrum_scale="unitary",
+    outer_padding="hop_aligned",
+    dropped_edge_frames=2,
+    kept_bins=BINS,
+)
+
+SIX_STEMS = (*MUSIC_STEMS, "guitar", "piano")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network of which a weightless graph is shipped.
+
+    Attributes
+    ----------
+    name
+        Name of the graph's file.
+    config
+        The network's settings.
+    segment_samples
+        Length that the graph takes; fixed, as the released networks are used at one length.
+    batch
+        Whether the graph takes any batch.
+    parameters
+        Number of values in a checkpoint.
+    description, citation
+        For manifests.
+    """
+
+    name: str
+    config: NetworkConfig
+    segment_samples: int
+    batch: Literal["dynamic", "one"]
+    parameters: int
+    description: str
+    citation: str
+
+    @property
+    def graph_path(self) -> Path:
+        """Where the weightless graph lies."""
+        return GRAPHS_DIR / f"{self.name}.onnx"
+
+    @property
+    def plan(self) -> ChunkPlan:
+        """Chunk plan of demucs.apply.apply_model: triangle, a quarter overlapping, centred tail."""
+        return ChunkPlan(input_samples=self.segment_samples, output_samples=self.segment_samples)
+
+    @property
+    def graph(self) -> Graph:
+        """Signature of the graph."""
+        return Graph(
+            inputs=(GraphInput(name="mixture", role="waveform"), GraphInput(name="spectrum", role="cac")),
+            outputs=(GraphOutput(name="spectra", role="cac"), GraphOutput(name="waveforms", role="waveform")),
+            transform=HYBRID_TRANSFORM,
+            batch=self.batch,
+        )
+
+
+_HTDEMUCS_CITATION = (
+    "S. Rouard, F. Massa, A. Défossez, Hybrid Transformers for Music Source Separation, ICASSP 2023"
+)
+_HDEMUCS_CITATION = "A. Défossez, Hybrid Spectrogram and Waveform Source Separation, MDX workshop 2021"
+
+HTDEMUCS = Architecture(
+    name="htdemucs",
+    config=HTDemucsConfig(),
+    segment_samples=343_980,  # int(44100 * 39/5): the length it was trained at
+    batch="dynamic",
+    parameters=41_984_456,
+    description="Hybrid Transformer Demucs (v4): two U-Nets that meet in a cross-domain transformer",
+    citation=_HTDEMUCS_CITATION,
+)
+HTDEMUCS_6S = Architecture(
+    name="htdemucs_6s",
+    config=HTDemucsConfig(sources=SIX_STEMS, bottom_channels=0),
+    segment_samples=343_980,
+    batch="dynamic",
+    parameters=27_414_996,
+    description="Hybrid Transformer Demucs (v4) with six stems",
+    citation=_HTDEMUCS_CITATION,
+)
+HDEMUCS = Architecture(
+    name="hdemucs",
+    config=HDemucsConfig(),
+    segment_samples=1_940_400,  # 44 s, the segment of the released bag
+    batch="one",
+    parameters=83_637_832,
+    description="Hybrid Demucs (v3): two U-Nets with LSTM and local attention inside",
+    citation=_HDEMUCS_CITATION,
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
+    {architecture.name: architecture for architecture in (HTDEMUCS, HTDEMUCS_6S, HDEMUCS)}
+)
+
+AUDIO = AudioFormat(sample_rate=SAMPLE_RATE, channels=2)
+NORMALISATION = TrackNormalisation()
+
+OFFICIAL_TRAINING_DATA = "MUSDB18-HQ (training part) and 800 songs of the authors"
+OFFICIAL_LICENCE = Licence(
+    name="personal and research use only",
+    text=(
+        "The weights were published by the authors of Demucs (Meta Platforms). Their MIT licence covers the "
+        "code; of the weights the author wrote that they are not under it and are meant for scientific "
+        "and research purposes. Use them for yourself and for research; do not redistribute them."
+    ),
+    url="https://github.com/facebookresearch/demucs/issues/327",
+    must_accept=True,
+)
+UNKNOWN_LICENCE = Licence(
+    name="unknown",
+    text="The file says nothing about its terms; ask whoever gave it to you.",
+)

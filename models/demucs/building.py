@@ -1,0 +1,95 @@
+"""From a Demucs checkpoint to a model folder."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stemwright.core.errors import ModelFileError, OutputError
+from stemwright.models.checkpoints import Checkpoint
+from stemwright.models.demucs.architectures import (
+    AUDIO,
+    NORMALISATION,
+    OFFICIAL_LICENCE,
+    OFFICIAL_TRAINING_DATA,
+    UNKNOWN_LICENCE,
+    Architecture,
+)
+from stemwright.models.demucs.checkpoints import architecture_of, config_of
+from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Licence, Manifest, WeightsOrigin
+from stemwright.models.model_files import record_of
+from stemwright.models.weightless import Storage, WeightlessGraph
+
+
+def build_model_folder(
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    folder: Path,
+    storage: Storage = "float16",
+    licence: Licence = UNKNOWN_LICENCE,
+    origin: WeightsOrigin | None = None,
+) -> Manifest:
+    """Write `model.onnx` and `manifest.json` for a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint
+        Weights of an architecture that a graph is shipped for.
+    name
+        Name of the model.
+    folder
+        An existing folder.
+    storage
+        How weights are stored. `float16` loses nothing: a tensor that would lose something stays
+        float32.
+    licence
+        Terms of the weights.
+    origin
+        Where they came from and how that was verified.
+
+    Raises
+    ------
+    ModelFileError
+        There is no graph for this network, or a tensor does not fit it.
+    OutputError
+        The folder cannot be written.
+    """
+    architecture = architecture_of(checkpoint)
+    model = WeightlessGraph.read(architecture.graph_path).fill(checkpoint.tensors, storage)
+    path = folder / GRAPH_FILE
+    try:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        manifest = _manifest(checkpoint, architecture, name, licence, origin or WeightsOrigin())
+        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
+        ) from error
+    return manifest
+
+
+def _manifest(
+    checkpoint: Checkpoint, architecture: Architecture, name: str, licence: Licence, origin: WeightsOrigin
+) -> Manifest:
+    try:
+        return Manifest(
+            name=name,
+            family="demucs",
+            description=architecture.description,
+            licence=licence,
+            citation=architecture.citation,
+            training_data=OFFICIAL_TRAINING_DATA if licence == OFFICIAL_LICENCE else "",
+            stems=config_of(checkpoint).sources,
+            audio=AUDIO,
+            plan=architecture.plan,
+            graph=architecture.graph,
+            normalisation=NORMALISATION,
+            origin=origin,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ModelFileError(
+            f"no manifest can be made of the checkpoint: {first['loc'][0]}: {first['msg']}",
+            "choose another name, or a checkpoint whose stems have plain names",
+        ) from error
