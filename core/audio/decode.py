@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import av
 import av.error
-import av.logging
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.codec.context import Flags2
@@ -32,19 +30,11 @@ from stemwright.core.audio.lengths import (
     packet_samples,
     start_s,
 )
+from stemwright.core.audio.media import kind_of, open_media
 from stemwright.core.audio.mp3 import frame_bytes
 from stemwright.core.audio.resample import MAX_RATE_HZ, MIN_RATE_HZ
 from stemwright.core.errors import InputError
 
-# FFmpeg's messages would reach standard error otherwise; what matters becomes an exception.
-av.logging.set_level(None)
-
-# Real recordings only: no playlists, devices, images, scripts or raw formats, which would open
-# other files or addresses, or make sound of anything.
-FORMATS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,mp3,mpc,mpc8,"
-    "mpeg,mpegts,nut,ogg,oma,tak,tta,voc,w64,wav,wsd,wv"
-)
 MAX_CHANNELS = 64
 
 
@@ -123,10 +113,8 @@ class Decoder:
                     f"{tail.position / self.facts.sample_rate:.2f} s of "
                     f"{bounds.at_least / self.facts.sample_rate:.2f} s can be read"
                 )
-            end = bounds.at_most
-            if end is None and self._trims_last(container):
-                end = tail.position - padding
-            yield from tail.end(end)
+            end = tail.position - padding if self._trims_last(container) else tail.position
+            yield from tail.end(end if bounds.at_most is None else min(end, bounds.at_most))
 
     def _open_file(self) -> BinaryIO:
         try:
@@ -145,7 +133,7 @@ class Decoder:
 
     def _open_container(self, file: BinaryIO) -> InputContainer:
         try:
-            return av.open(_Nameless(file), "r", options={"format_whitelist": FORMATS})
+            return open_media(file)
         except (av.error.FFmpegError, OSError) as error:
             if self._structure.fault:
                 raise self._cut_off(self._structure.fault) from error
@@ -175,7 +163,7 @@ class Decoder:
 
     def _frames(self, container: InputContainer, audio: AudioStream) -> Iterator[tuple[AudioFrame, int]]:
         """Frames, and how many samples each packet says it holds."""
-        kind = _kind(container)
+        kind = kind_of(container)
         watch = Watch(self._name, kind)
         # the first packet of Vorbis only starts the overlap and holds no samples of its own
         start = 1 if _is_vorbis_in_ogg(container, audio) else 0
@@ -230,7 +218,7 @@ class Decoder:
             layout=layout,
             frames=self._structure.frames or declared_frames(audio, rate),
             codec=audio.codec_context.codec.canonical_name,
-            container=_kind(container),
+            container=kind_of(container),
             bit_depth=_bit_depth(audio),
             start_s=start_s(container, first),
         )
@@ -261,21 +249,8 @@ class Decoder:
         return InputError(f"{self._name} is damaged at {max(0.0, watch.end_s):.2f} s", COPY_AGAIN)
 
 
-class _Nameless:
-    """A file without a name, so that its content alone decides what it is."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
-
-
 def _is_vorbis_in_ogg(container: InputContainer, audio: AudioStream) -> bool:
-    return _kind(container) == "ogg" and audio.codec_context.name == "vorbis"
-
-
-def _kind(container: InputContainer) -> str:
-    return container.format.name.split(",")[0]
+    return kind_of(container) == "ogg" and audio.codec_context.name == "vorbis"
 
 
 def _reason(error: Exception) -> str:

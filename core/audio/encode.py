@@ -4,6 +4,7 @@ import io
 import os
 import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -197,7 +198,15 @@ def open_writer(
         The disk is full.
     """
     check_format(fmt, sample_rate, channels)
-    path = Path(path)
+    return create_writer(
+        Path(path),
+        lambda file: _sink(file, fmt, sample_rate, channels, layout=layout, tags=tags, start_s=start_s),
+        channels,
+    )
+
+
+def create_writer(path: Path, make_sink: Callable[[BinaryIO], Sink], channels: int) -> AudioWriter:
+    """Start a file under a temporary name with any sink; raises as `open_writer` does."""
     part = path.parent / f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
     with foreign_errors(path.name):
         if path.is_dir():
@@ -205,7 +214,7 @@ def open_writer(
         file = _create(part)
     try:
         with foreign_errors(path.name):
-            sink = _sink(file, fmt, sample_rate, channels, layout=layout, tags=tags, start_s=start_s)
+            sink = make_sink(file)
     except BaseException:
         _close_quietly(file)
         part.unlink(missing_ok=True)
@@ -304,12 +313,13 @@ def _sink(
 ) -> Sink:
     if fmt.container == "ogg":
         return VorbisSink(file, sample_rate, channels, quality=_vorbis_quality(fmt), tags=tags)
-    encoding = _encoding(fmt, sample_rate)
+    encoding = encoding_of(fmt, sample_rate)
     shift = start_s if fmt.container == "m4a" else 0.0
     return ContainerSink(file, encoding, sample_rate, channels, layout=layout, tags=tags, start_s=shift)
 
 
-def _encoding(fmt: OutputFormat, sample_rate: int) -> Encoding:
+def encoding_of(fmt: OutputFormat, sample_rate: int) -> Encoding:
+    """How FFmpeg makes a format; Ogg Vorbis, made by libsndfile, is not among them."""
     bit_rate = (fmt.bitrate_kbps or _DEFAULT_KBPS.get(fmt.container, 0)) * 1000
     if fmt.container == "mp3":
         return Encoding(
@@ -324,7 +334,6 @@ def _encoding(fmt: OutputFormat, sample_rate: int) -> Encoding:
             style="mp4",
             bit_rate=bit_rate,
             muxer_options=(("movie_timescale", str(sample_rate)),),
-            cover=True,
         )
     bits = {"16": 16, "24": 24, "32f": 0}[fmt.bit_depth]
     if fmt.container == "flac":

@@ -13,13 +13,16 @@ from av.container import InputContainer
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.completeness import Structure
+from stemwright.core.audio.media import kind_of
 from stemwright.core.errors import InputError
 
 COPY_AGAIN = "copy or download the file again, or take the part that is there with an end time"
 
-# Containers whose clock starts at 0, so that a later first sample is a delay; in the others with
-# several streams the earliest stream's start counts as 0. Files of sound alone start at 0.
+# Containers whose clock starts at 0, so that a later first sample is a delay.
 _CLOCK_FROM_ZERO = ("mov", "matroska", "avi", "flv")
+# Containers whose clock starts anywhere: where there are several streams, the earliest one's
+# start counts as 0. In all others the first sample is at 0.
+_CLOCK_FROM_ANYWHERE = ("mpegts", "mpeg", "asf", "ogg", "nut")
 # A jump of the time stamps there means that frames were lost, because they count samples.
 _SAMPLE_CLOCKS = ("flac", "ogg")
 _GAP_S = 0.05
@@ -97,9 +100,9 @@ class Tail:
             self._frames -= self._held[0].shape[1]
             yield self._held.popleft()
 
-    def end(self, at: int | None) -> Iterator[FloatArray]:
+    def end(self, at: int) -> Iterator[FloatArray]:
         """Give the rest, as far as position `at`."""
-        excess = 0 if at is None else self.position - at
+        excess = self.position - at
         keep = self._frames - excess if 0 < excess <= _LONGEST_PADDING else self._frames
         for block in self._held:
             if keep > 0:
@@ -131,7 +134,7 @@ def limits(
     first_s
         Time stamp of the first sample in seconds.
     """
-    kind = container.format.name.split(",")[0]
+    kind = kind_of(container)
     declared = declared_frames(audio, rate)
     slack = round(_DURATION_SLACK_S * rate)
     if kind == "mov" and declared is not None:
@@ -148,12 +151,13 @@ def limits(
 
 def start_s(container: InputContainer, first: AudioFrame) -> float:
     """Time of the first sample on the recording's clock."""
-    kind = container.format.name.split(",")[0]
+    kind = kind_of(container)
     if first.time is None:
         return 0.0
     if kind in _CLOCK_FROM_ZERO:
         return max(0.0, first.time)
-    if len(container.streams) > 1 and container.start_time is not None:
+    anywhere = kind in _CLOCK_FROM_ANYWHERE and len(container.streams) > 1
+    if anywhere and container.start_time is not None:
         return max(0.0, first.time - container.start_time / av.time_base)
     return 0.0
 

@@ -19,17 +19,20 @@ import soundfile
 from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.stream import Disposition
+from av.packet import Packet
+from av.stream import Disposition, Stream
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.frames import default_layout
+from stemwright.core.audio.mp4 import add_items, cover_item, edit_movie, free_form, hide_priming
 from stemwright.core.audio.ogg import picture_block, rewrite_comments
-from stemwright.core.audio.tags import Tags, TagStyle, container_fields
+from stemwright.core.audio.pictures import identify
+from stemwright.core.audio.tags import Tags, TagStyle, container_fields, free_form_fields
 from stemwright.core.errors import OutputError, ResourceError
 
 ENCODE_FRAMES = 16_384
+AAC_PRIMING = 1024  # of FFmpeg's AAC encoder
 _VORBIS_NAMES = {"album_artist": "ALBUMARTIST", "track": "TRACKNUMBER", "disc": "DISCNUMBER"}
-_COVER_CODECS = {"image/jpeg": "mjpeg", "image/png": "png"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,10 @@ class Encoding:
 class Sink(Protocol):
     """Takes blocks and makes a file of them."""
 
-    clamped: int
+    @property
+    def clamped(self) -> int:
+        """Samples beyond full scale that were clamped so far."""
+        ...
 
     def write(self, block: FloatArray) -> None:
         """Encode a block, shape=(channels, n)."""
@@ -117,41 +123,34 @@ def pyav_layout(channels: int, layout: tuple[str, ...] | None) -> AudioLayout:
         return AudioLayout(f"{channels} channels")
 
 
-class ContainerSink:
-    """One audio stream, its tags and cover, by FFmpeg."""
+class Track:
+    """An audio stream of a container that is being written."""
 
     def __init__(
         self,
-        file: BinaryIO,
+        container: OutputContainer,
         encoding: Encoding,
         sample_rate: int,
         channels: int,
         *,
         layout: tuple[str, ...] | None = None,
-        tags: Tags | None = None,
         start_s: float = 0.0,
     ) -> None:
         self.clamped = 0
+        self.start = round(start_s * sample_rate)
+        self._container = container
         self._encoding = encoding
         self._rate = sample_rate
-        self._position = round(start_s * sample_rate)
-        self._layout = pyav_layout(channels, layout)
-        # bitexact: no random serial numbers and no library versions, so that equal input gives equal files
-        options = {"fflags": "+bitexact", **dict(encoding.muxer_options)}
-        self._container = av.open(file, "w", format=encoding.muxer, options=options)
-        stream = self._container.add_stream(
-            encoding.codec, rate=sample_rate, options=dict(encoding.codec_options)
-        )
-        self._stream = cast(AudioStream, stream)
-        context = self._stream.codec_context
+        self._position = self.start
+        # AAC has places for its channels only, not names
+        self._layout = pyav_layout(channels, None if encoding.style == "mp4" else layout)
+        stream = container.add_stream(encoding.codec, rate=sample_rate, options=dict(encoding.codec_options))
+        self.stream = cast(AudioStream, stream)
+        context = self.stream.codec_context
         context.layout = self._layout
         context.format = encoding.sample_format
         if encoding.bit_rate:
             context.bit_rate = encoding.bit_rate
-        if tags is not None:
-            self._container.metadata.update(container_fields(tags.fields, encoding.style))
-            if encoding.cover:
-                add_cover(self._container, tags)
 
     def write(self, block: FloatArray) -> None:
         """Encode a block, shape=(channels, n)."""
@@ -159,17 +158,8 @@ class ContainerSink:
             self._write(block[:, start : start + ENCODE_FRAMES])
 
     def finish(self) -> None:
-        """Encode what is left and complete the file."""
-        self._container.start_encoding()  # a file without samples has a header too
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def close(self) -> None:
-        """Let go of the encoder; what it cannot write any more is not wanted."""
-        try:
-            self._container.close()
-        except (OSError, av.error.FFmpegError):
-            return
+        """Encode what is left."""
+        self._container.mux(self.stream.encode(None))
 
     def _write(self, block: FloatArray) -> None:
         encoding = self._encoding
@@ -187,7 +177,63 @@ class ContainerSink:
         frame.pts = self._position
         frame.time_base = Fraction(1, self._rate)
         self._position += block.shape[1]
-        self._container.mux(self._stream.encode(frame))
+        self._container.mux(self.stream.encode(frame))
+
+
+class ContainerSink:
+    """One audio stream, its tags and cover, by FFmpeg."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        encoding: Encoding,
+        sample_rate: int,
+        channels: int,
+        *,
+        layout: tuple[str, ...] | None = None,
+        tags: Tags | None = None,
+        start_s: float = 0.0,
+    ) -> None:
+        self._file = file
+        self._encoding = encoding
+        self._tags = tags or Tags()
+        self._container = open_output(file, encoding)
+        self._track = Track(self._container, encoding, sample_rate, channels, layout=layout, start_s=start_s)
+        self._container.metadata.update(container_fields(self._tags.fields, encoding.style))
+        self._cover = _add_cover(self._container, self._tags) if encoding.cover else None
+
+    @property
+    def clamped(self) -> int:
+        """Samples beyond full scale so far."""
+        return self._track.clamped
+
+    def write(self, block: FloatArray) -> None:
+        """Encode a block, shape=(channels, n)."""
+        self._send_cover()
+        self._track.write(block)
+
+    def finish(self) -> None:
+        """Encode what is left and complete the file."""
+        self._send_cover()
+        self._container.start_encoding()  # a file without samples has a header too
+        self._track.finish()
+        self._container.close()
+        if self._encoding.style == "mp4":
+            self._complete_movie()
+
+    def close(self) -> None:
+        """Let go of the encoder; what it cannot write any more is not wanted."""
+        close_output(self._container)
+
+    def _send_cover(self) -> None:
+        if self._cover is not None:
+            self._container.mux(self._cover)
+            self._cover = None
+
+    def _complete_movie(self) -> None:
+        if self._track.start:
+            edit_movie(self._file, lambda movie: hide_priming(movie, self._track.start, AAC_PRIMING))
+        add_movie_tags(self._file, self._tags)
 
 
 class VorbisSink:
@@ -232,23 +278,51 @@ class VorbisSink:
         self._plain.close()
 
 
+def add_movie_tags(file: BinaryIO, tags: Tags) -> None:
+    """Add to a complete MP4 file the tags and the cover that FFmpeg's muxer cannot write."""
+    items = [free_form(name, text) for name, text in free_form_fields(tags.fields).items()]
+    if tags.cover is not None and identify(tags.cover) is not None:
+        items.append(cover_item(tags.cover))
+    if items:
+        edit_movie(file, lambda movie: add_items(movie, items))
+
+
 def vorbis_comments(tags: Tags) -> dict[str, str]:
     """Vorbis comments of tags, the cover among them."""
     comments = {_VORBIS_NAMES.get(name, name.upper()): text for name, text in tags.fields.items()}
-    if tags.cover is not None and tags.cover_mime in _COVER_CODECS:
-        comments["METADATA_BLOCK_PICTURE"] = picture_block(tags.cover, tags.cover_mime)
+    picture = identify(tags.cover or b"")
+    if tags.cover is not None and picture is not None:
+        comments["METADATA_BLOCK_PICTURE"] = picture_block(tags.cover, picture)
     return comments
 
 
-def add_cover(container: OutputContainer, tags: Tags) -> None:
-    """Attach the cover picture as FFmpeg's muxers of FLAC, MP3 and MP4 take it."""
-    codec = _COVER_CODECS.get(tags.cover_mime)
-    if tags.cover is None or codec is None:
+def open_output(file: BinaryIO, encoding: Encoding) -> OutputContainer:
+    """Start a container.
+
+    bitexact leaves out random serial numbers and library versions, so that equal input gives
+    equal files.
+    """
+    options = {"fflags": "+bitexact", **dict(encoding.muxer_options)}
+    return av.open(file, "w", format=encoding.muxer, options=options)
+
+
+def close_output(container: OutputContainer) -> None:
+    """Close a container whose file is not wanted any more, or is complete."""
+    try:
+        container.close()
+    except (OSError, av.error.FFmpegError):
         return
-    stream = container.add_mux_stream(codec)
+
+
+def _add_cover(container: OutputContainer, tags: Tags) -> "Packet[Stream] | None":
+    """Announce the cover picture as FFmpeg's muxers of FLAC and MP3 take it; return its packet."""
+    picture = identify(tags.cover or b"")
+    if tags.cover is None or picture is None:
+        return None
+    stream = container.add_mux_stream(picture.codec, width=picture.width, height=picture.height)
     stream.disposition = Disposition.attached_pic
     packet = av.Packet(tags.cover)
     packet.stream = stream
     packet.pts = packet.dts = 0
     packet.is_keyframe = True
-    container.mux(packet)
+    return packet

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from stemwright.core.audio.pictures import Picture
+
 _HEADER = struct.Struct("<4sBBqIIIB")
 PAGE_MAX = 27 + 255 + 255 * 255
-_CONTINUED, _FIRST, _LAST = 1, 2, 4
+_CONTINUED, _LAST = 1, 4
+_FRONT_COVER = 3
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _VORBIS_IDENTIFICATION, _VORBIS_COMMENT = b"\x01vorbis", b"\x03vorbis"
 
@@ -113,11 +116,13 @@ def rewrite_comments(source: BinaryIO, target: BinaryIO, comments: Mapping[str, 
         number += 1
 
 
-def picture_block(picture: bytes, mime: str) -> str:
-    """Text of a METADATA_BLOCK_PICTURE comment: a FLAC picture block of a front cover, in base 64."""
-    kind = mime.encode()
-    head = struct.pack(">II", 3, len(kind)) + kind + struct.pack(">IIIIII", 0, 0, 0, 0, 0, len(picture))
-    return base64.b64encode(head + picture).decode()
+def picture_block(data: bytes, picture: Picture) -> str:
+    """Make the text of a METADATA_BLOCK_PICTURE comment: FLAC's block for a front cover, in base 64."""
+    mime = picture.mime.encode()
+    head = struct.pack(">II", _FRONT_COVER, len(mime)) + mime
+    # no description, size in pixels, 24 bits each, no palette
+    head += struct.pack(">IIIIII", 0, picture.width, picture.height, 24, 0, len(data))
+    return base64.b64encode(head + data).decode()
 
 
 def _renumbered(page: Page, number: int) -> Page:

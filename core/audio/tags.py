@@ -8,7 +8,16 @@ be wrong for a stem, is left behind.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+import av.error
+from av.container import InputContainer
+from av.stream import Disposition
+
+from stemwright.core.audio.media import open_media
+from stemwright.core.audio.pictures import identify
+from stemwright.core.errors import InputError
 
 TagStyle = Literal["vorbis", "id3", "mp4", "riff"]
 
@@ -64,18 +73,39 @@ class Tags:
         composer, copyright, comment, isrc, musicbrainz_trackid and the other MusicBrainz ids; in
         stems also stem, separation_tool, separation_model, separation_model_sha256.
     cover
-        An encoded JPEG or PNG picture.
-    cover_mime
-        "image/jpeg" or "image/png" where there is a cover.
+        An encoded JPEG or PNG picture; anything else is not written.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     cover: bytes | None = None
-    cover_mime: str = ""
+
+
+def read_tags(path: str | Path) -> Tags:
+    """Read the known tags and the cover (JPEG or PNG, up to 16 MiB) of a recording.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as a recording.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file, open_media(file) as container:
+            metadata = dict(container.metadata)
+            for stream in container.streams.audio[:1]:
+                # Ogg keeps tags with the stream
+                metadata.update({key: text for key, text in stream.metadata.items() if key not in metadata})
+            cover = _cover(container)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(
+            f"cannot read the tags of {path.name}: {getattr(error, 'strerror', None) or error}",
+            "give an audio or video file that can be read",
+        ) from error
+    return Tags(fields=canonical_fields(metadata), cover=cover)
 
 
 def for_stem(tags: Tags, stem: str, *, tool: str, model: str, model_sha256: str = "") -> Tags:
-    """Tags of a stem: those of the recording, the stem in the title, and how it was made.
+    """Make the tags of a stem: those of the recording, the stem in the title, and how it was made.
 
     Parameters
     ----------
@@ -95,7 +125,18 @@ def for_stem(tags: Tags, stem: str, *, tool: str, model: str, model_sha256: str 
     fields["separation_model"] = model
     if model_sha256:
         fields["separation_model_sha256"] = model_sha256
-    return Tags(fields=fields, cover=tags.cover, cover_mime=tags.cover_mime)
+    return Tags(fields=fields, cover=tags.cover)
+
+
+def _cover(container: InputContainer) -> bytes | None:
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            continue
+        # FFmpeg hands an attached picture out before anything else
+        packet = next(container.demux(stream), None)
+        if packet is not None and packet.size <= MAX_COVER_BYTES and identify(bytes(packet)) is not None:
+            return bytes(packet)
+    return None
 
 
 def canonical_fields(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -110,16 +151,23 @@ def canonical_fields(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def container_fields(fields: Mapping[str, str], style: TagStyle) -> dict[str, str]:
-    """Spell canonical tags for a container.
+    """Spell canonical tags as FFmpeg's muxer of a container takes them.
 
-    RIFF has few names, so that what made a stem goes into the comment there.
+    RIFF has few names, so that what made a stem goes into the comment there. MP4 keeps only the
+    common tags so; `free_form_fields` has the rest.
     """
     if style == "vorbis":
         return {name.upper() if name in _SPELLINGS else name: text for name, text in fields.items()}
     if style == "riff":
         return _riff_fields(fields)
-    column = 0 if style == "id3" else 1
-    return {(_SPELLINGS[name][column] if name in _SPELLINGS else name): text for name, text in fields.items()}
+    if style == "mp4":
+        return {name: text for name, text in fields.items() if name in _COMMON}
+    return {(_SPELLINGS[name][0] if name in _SPELLINGS else name): text for name, text in fields.items()}
+
+
+def free_form_fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """Spell the tags that MP4 keeps in iTunes' free-form atoms."""
+    return {_SPELLINGS[name][1]: text for name, text in fields.items() if name in _SPELLINGS}
 
 
 def _riff_fields(fields: Mapping[str, str]) -> dict[str, str]:
