@@ -3,15 +3,28 @@
 .venv/bin/pytest -m long tests/packaging/test_runtimes.py
 """
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.support import needs
 from tests.support.environments import Environment, build_wheel, make_environment, pins
 from tests.support.tiny_models import install_tiny_model
+
+LOAD_BOTH_AND_TELL = """
+import ctypes, json, pathlib, re
+import onnxruntime
+onnxruntime.preload_dlls(directory="")
+import ctranslate2
+ctypes.CDLL("libcublas.so.12")  # what CTranslate2 does at its first use of a GPU
+maps = pathlib.Path("/proc/self/maps").read_text()
+print(json.dumps(sorted(set(re.findall(r"\\S*/libcublas\\.so\\.\\d+", maps)))))
+"""
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -46,8 +59,8 @@ def assert_separates(environment: Environment, folder: Path) -> None:
     install_tiny_model(folder / "models")
     env = {"STEMWRIGHT_MODELS": str(folder / "models"), "XDG_CACHE_HOME": str(folder / "cache")}
     recording = folder / "tone.wav"
-    writing = "import numpy, soundfile, sys; soundfile.write(sys.argv[1], numpy.zeros((44100, 2)), 44100)"
-    environment.check("python", "-c", writing, recording)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (44100, 2))
+    soundfile.write(recording, noise, 44100)
     arguments = ("separate", recording, "-o", folder / "out", "-m", "tiny", "--device", "cpu")
     environment.check("stemwright", *arguments, env=env)
 
@@ -78,6 +91,8 @@ def test_gpu_installs_end_with_the_gpu_build_for_cuda_12(wheel: Path, tmp_path: 
         (recogniser,) = packages.glob("ctranslate2.libs/libctranslate2-*.so*")
         assert cuda_libraries(recogniser) == {"libcublas.so.12"}
         assert environment.ask("__import__('faster_whisper').__version__")
+        (loaded,) = json.loads(environment.check("python", "-c", LOAD_BOTH_AND_TELL).splitlines()[-1])
+        assert Path(loaded).is_relative_to(packages)
     assert_separates(environment, tmp_path)
 
 
