@@ -9,6 +9,7 @@ The result is deterministic and has the recording's length, rate and channels. I
 on the batch size, nor (beyond 1e-5) on the size of the blocks that the recording is read in.
 """
 
+import math
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -51,6 +52,10 @@ class Separator:
     def __init__(self, members: Sequence[Member], stems: tuple[str, ...]) -> None:
         if not members:
             raise ValueError("a separator needs a member")
+        for stem in stems:
+            total = sum(member.gains.get(stem, 0.0) for member in members)
+            if not math.isclose(total, 1.0, rel_tol=1e-6):
+                raise ValueError(f"gains for {stem} add up to {total:g}")
         self._members = tuple(members)
         self.stems = stems
         self._executor: ThreadPoolExecutor | None = None
