@@ -46,7 +46,6 @@ from stemwright.models.terms import AcceptedTerms, Ask
 from stemwright.models.workshop import CheckpointWorkshop, Workshop
 
 _LOG = logging.getLogger(__name__)
-_DOWNLOADS = ".downloads"
 
 
 class Reporter(Protocol):
@@ -171,7 +170,7 @@ class _Pull:
                 self.reporter.note(f"{given} is a model file already: taken as it is")
                 return install_complete(Path(given).expanduser(), self.store, entry.name)
             model = self._given(entry) if given else self._first_usable(entry)
-            shutil.rmtree(self._downloads(entry.name), ignore_errors=True)
+            shutil.rmtree(self.store.downloads(entry.name), ignore_errors=True)
             return model
 
     def bag(self, entry: CatalogBag) -> Installed:
@@ -189,9 +188,6 @@ class _Pull:
                 manifest = _bag_manifest(entry, members[0])
                 (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1))
                 return self.store.install(folder)
-
-    def _downloads(self, name: str) -> Path:
-        return self.store.root / _DOWNLOADS / name
 
     def _whole(self, name: str) -> Installed | None:
         """Return the model if it is installed and whole, and is not to be pulled again."""
@@ -211,7 +207,7 @@ class _Pull:
         if is_url(given) and settings.offline:
             raise SourceUnavailableError(f"{OFFLINE_VARIABLE} is set: {given} is not asked", "give a file")
         report = self.reporter.transfer(given)
-        fetched = fetch_given(entry, given, self._downloads(entry.name), settings, report)
+        fetched = fetch_given(entry, given, self.store.downloads(entry.name), settings, report)
         return self._install(entry, fetched)
 
     def _first_usable(self, entry: CatalogModel) -> Installed:
@@ -228,7 +224,7 @@ class _Pull:
 
     def _candidates(self, entry: CatalogModel, failures: list[str]) -> Iterator[tuple[Source, Fetched]]:
         """Yield what an earlier pull or the user left in the downloads folder, then what answers."""
-        folder, settings = self._downloads(entry.name), self.options.settings
+        folder, settings = self.store.downloads(entry.name), self.options.settings
         for source in entry.sources:
             if (found := present(entry, source, folder)) is not None:
                 self.reporter.note(f"using {found.path}")
@@ -247,7 +243,7 @@ class _Pull:
         """Build the error that says which file to fetch by hand and where it goes."""
         settings = self.options.settings
         first = next(source for source in entry.sources if isinstance(source, WebSource))
-        place = self._downloads(entry.name) / first.file_name
+        place = self.store.downloads(entry.name) / first.file_name
         others = "".join(f" or {describe(s, settings)}" for s in entry.sources if s is not first)
         remedy = (
             f"fetch {describe(first, settings)}{others} by hand and run "
@@ -270,7 +266,11 @@ class _Pull:
         verified_by = _verified_by(entry, weights.content_sha256, fetched)
         self.reporter.note(f"building {entry.name}: {verified_by}")
         with staging.staged_folder(self.store.root, entry.name) as folder:
-            weights.build(folder, name=entry.name, licence=entry.licence)
+            built = weights.build(folder, name=entry.name, licence=entry.licence)
+            if built.stems != entry.stems:
+                raise ModelFileError(
+                    f"{fetched.source} has the stems {', '.join(built.stems)}", "give the file of this model"
+                )
             parity = self.workshop.check(folder)
             origin = WeightsOrigin(
                 source=fetched.source,

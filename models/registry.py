@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,6 +128,10 @@ class ModelStore:
     def __init__(self, root: Path | None = None) -> None:
         self.root = default_models_dir() if root is None else root
 
+    def downloads(self, name: str) -> Path:
+        """Return the folder that holds what was fetched for a name and is not yet built."""
+        return self.root / ".downloads" / name
+
     def names(self) -> tuple[str, ...]:
         """Names of all folders that look like models, sorted, without opening them."""
         try:
@@ -233,6 +238,7 @@ class ModelStore:
     def _discard(self, name: str) -> None:
         with staging.name_lock(self.root, name):
             staging.discard(self.root, name)
+            shutil.rmtree(self.downloads(name), ignore_errors=True)
 
     def _own_members(self, name: str) -> tuple[str, ...]:
         """Members of a bag by its text alone, so that a damaged bag can be removed too."""

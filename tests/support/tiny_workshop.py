@@ -49,12 +49,12 @@ class TinyWeights:
             raise ModelFileError(f"{path.name} is no checkpoint", "") from error
         self.content_sha256 = sha256(data)
 
-    def build(self, folder: Path, *, name: str, licence: Licence) -> None:
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
         built = install_tiny_model(folder, name, gains=self.gains)
         for path in built.iterdir():
             path.rename(folder / path.name)
         built.rmdir()
-        finish_manifest(folder, licence=licence)
+        return finish_manifest(folder, licence=licence)
 
 
 class TinyWorkshop:
