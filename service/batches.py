@@ -21,9 +21,10 @@ from stemwright.service.folders import Collection, Track
 from stemwright.service.ledger import Event, InputPrint, Ledger, Row, WrittenFile, written_files
 from stemwright.service.naming import RESULT_FILE, safe_name
 from stemwright.service.outcomes import FATAL_ERRORS, error_facts, unforeseen
+from stemwright.service.places import Place, PlacedFile
 from stemwright.service.results import ModelFacts, TrackResult
 from stemwright.service.staging import Staging
-from stemwright.service.tracks import Engine, Place, PlacedFile, TrackOptions, separate_to_files
+from stemwright.service.tracks import Engine, TrackOptions, separate_to_files
 
 Action = Literal["separate", "redo", "skip", "fail"]
 

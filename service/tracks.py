@@ -7,9 +7,9 @@ import contextlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from stemwright.models.separator import (
     SeparationOptions,
     Separator,
 )
-from stemwright.service.naming import NameTemplate
+from stemwright.service.places import Layout, Place
 from stemwright.service.results import (
     FileFacts,
     ModelFacts,
@@ -43,9 +43,6 @@ from stemwright.service.stem_files import (
     StemFilesWriter,
     keeps_raw_samples,
 )
-
-Layout = Literal["file_per_stem", "joined", "stem.mp4"]
-"""One file a stem; all stems as the channels of one file, in order; or the DJ container."""
 
 _AAC = OutputFormat(container="m4a")
 # Left free for headers, tags, the result file and the file system's own needs.
@@ -120,61 +117,6 @@ class TrackOptions:
             "start_s": self.start_s,
             "end_s": self.end_s,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlacedFile:
-    """A file below the output folder and the stems it holds."""
-
-    path: PurePosixPath
-    stems: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a track's files go.
-
-    Parameters
-    ----------
-    out
-        The output folder.
-    label
-        A safe name of the track, for the staging folder.
-    files
-        What to write, relative to `out`.
-    result
-        The result file, relative to `out`; None for none.
-    replace
-        Whether files of these names may be replaced.
-    stale
-        Files of an earlier run to remove when the new ones are in place, relative to `out`.
-    """
-
-    out: Path
-    label: str
-    files: tuple[PlacedFile, ...]
-    result: PurePosixPath | None
-    replace: bool = False
-    stale: tuple[PurePosixPath, ...] = field(default=())
-
-    @property
-    def published(self) -> tuple[PurePosixPath, ...]:
-        """All files in the order in which they are put in place."""
-        paths = tuple(file.path for file in self.files)
-        return paths if self.result is None else (*paths, self.result)
-
-
-def place_track(
-    out: Path, track: str, stems: tuple[str, ...], options: TrackOptions, template: NameTemplate, model: str
-) -> Place:
-    """Return the place of a track by a name template; `track` and `model` are safe names already."""
-    if options.layout == "stem.mp4":
-        paths = template.paths(track, (track,), options.extension, model)
-        files: tuple[PlacedFile, ...] = (PlacedFile(path=paths.files[track], stems=stems),)
-    else:
-        paths = template.paths(track, stems, options.extension, model)
-        files = tuple(PlacedFile(path=paths.files[stem], stems=(stem,)) for stem in stems)
-    return Place(out=out, label=track, files=files, result=paths.result)
 
 
 def separate_to_files(

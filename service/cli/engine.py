@@ -1,20 +1,83 @@
-"""Opening the models of a run: by name or path, pulled first where the user wants that."""
+"""From what the user chose to what the engine takes; and opening the models, pulled first if wanted."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from stemwright.core.errors import ModelNotFoundError
+import platformdirs
+import typer
+
+from stemwright.core.audio.encode import OutputFormat
+from stemwright.core.errors import ModelNotFoundError, OptionError
 from stemwright.models.catalog import catalog_entry
 from stemwright.models.registry import Installed, ModelStore, open_model
-from stemwright.models.separator import Separator
+from stemwright.models.separator import SeparationOptions, Separator
 from stemwright.models.sessions import SessionOptions
-from stemwright.service.cli.pulling import confirm, pull_in_terminal, someone_there
+from stemwright.service.cli.options import BitDepth, Choices
+from stemwright.service.cli.pulling import pull_in_terminal, someone_there
+from stemwright.service.places import Layout
 from stemwright.service.results import model_facts
-from stemwright.service.tracks import Engine
+from stemwright.service.tracks import Engine, TrackOptions
 
 
-def find_models(names: Sequence[str], store: ModelStore, *, accept_licence: bool) -> tuple[Installed, ...]:
-    """Return the models, pulling what the catalogue has and the user agrees to.
+def track_options(
+    choices: Choices,
+    *,
+    layout: Layout | None = None,
+    default_depth: BitDepth = "16",
+    start_s: float = 0.0,
+    end_s: float | None = None,
+) -> TrackOptions:
+    """Build the options of all tracks of a run.
+
+    Parameters
+    ----------
+    choices
+        What was chosen.
+    layout
+        How stems become files; None for what the container says.
+    default_depth
+        Bits per sample where none were chosen.
+    start_s, end_s
+        Excerpt in seconds.
+
+    Raises
+    ------
+    OptionError
+        The excerpt ends before it starts.
+    """
+    if end_s is not None and end_s <= start_s:
+        raise OptionError(f"--end {end_s:g} is not after --start {start_s:g}", "choose a later end")
+    djs = choices.container == "stem.mp4"
+    return TrackOptions(
+        separation=SeparationOptions(
+            stems=choices.stems,
+            complement_of=choices.two_stems,
+            residual=choices.residual,
+            overlap=choices.overlap,
+            shifts=choices.shifts,
+            seed=choices.seed,
+        ),
+        fmt=_format(choices, default_depth),
+        layout=layout or ("stem.mp4" if djs else "file_per_stem"),
+        clip_mode=choices.clip_mode,
+        start_s=start_s,
+        end_s=end_s,
+    )
+
+
+def _format(choices: Choices, default_depth: BitDepth) -> OutputFormat:
+    """Return the format of the stem files; for `stem.mp4` that of the float files it is made from."""
+    if choices.container == "stem.mp4":
+        return OutputFormat(container="wav", bit_depth="32f", bitrate_kbps=choices.bitrate)
+    depth = "32f" if choices.clip_mode == "float" else choices.bit_depth or default_depth
+    if choices.container not in ("wav", "flac"):
+        depth = "16"  # has no meaning there
+    return OutputFormat(container=choices.container, bit_depth=depth, bitrate_kbps=choices.bitrate)
+
+
+@contextlib.contextmanager
+def open_engine(choices: Choices) -> Iterator[Engine]:
+    """Open the models of a run, pulled first where the user wants that, and close them.
 
     Without `--accept-licence` a person at a terminal is asked; where there is none, the error tells
     the command that pulls.
@@ -23,8 +86,24 @@ def find_models(names: Sequence[str], store: ModelStore, *, accept_licence: bool
     ------
     ModelNotFoundError, ModelFileError, LicenceError, SourceUnavailableError
         A model cannot be had.
+    OptionError
+        Models that have no stem in common.
     """
-    return tuple(_find(name, store, accept_licence=accept_licence) for name in dict.fromkeys(names))
+    store = ModelStore()
+    models = _find_models(choices.models, store, accept_licence=choices.accept_licence)
+    options = SessionOptions(
+        device=choices.device,
+        precision=choices.precision,
+        threads=choices.threads,
+        low_memory=choices.low_memory,
+        cache_dir=platformdirs.user_cache_path("stemwright"),
+    )
+    with Separator.open(models, options=options, weights=choices.weights, store=store) as separator:
+        yield Engine(separator=separator, models=model_facts(models, choices.weights))
+
+
+def _find_models(names: Sequence[str], store: ModelStore, *, accept_licence: bool) -> tuple[Installed, ...]:
+    return tuple(_find(name, store, accept_licence=accept_licence) for name in names)
 
 
 def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
@@ -37,16 +116,6 @@ def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
 
 
 def _wants_it(name: str) -> bool:
-    return someone_there() and confirm(f"The model {name} is not installed. Pull it now?", default=True)
-
-
-@contextlib.contextmanager
-def open_engine(
-    models: tuple[Installed, ...],
-    weights: tuple[float, ...] | None,
-    store: ModelStore,
-    options: SessionOptions,
-) -> Iterator[Engine]:
-    """Open the separator of a run, and close it."""
-    with Separator.open(models, options=options, weights=weights, store=store) as separator:
-        yield Engine(separator=separator, models=model_facts(models, weights))
+    return someone_there() and typer.confirm(
+        f"The model {name} is not installed. Pull it now?", default=True, err=True
+    )

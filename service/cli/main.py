@@ -19,7 +19,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from stemwright.core.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, StemwrightError
+from stemwright.core.errors import (
+    EXIT_FAILURE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    CancelledError,
+    StemwrightError,
+)
 
 PROGRAM = "stemwright"
 # 128 + signal number, what a shell reports for a process that the signal ended.
@@ -147,24 +154,25 @@ def build_command() -> TyperGroup:
     return command  # type: ignore[no-any-return]  # LazyGroup, by `cls` above
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+def main() -> None:
+    """Run the command with the process's arguments and exit with its code."""
+    arguments = sys.argv[1:]
+    _quieten(verbose="--verbose" in arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(arguments))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code.
 
     Every error ends here: a line of cause and a line of remedy on standard error.
     """
     invocation = Invocation(verbose="--verbose" in arguments)
-    _quieten(invocation)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = build_command().main(
-            arguments or ["--help"], prog_name=PROGRAM, obj=invocation, standalone_mode=False
+            list(arguments) or ["--help"], prog_name=PROGRAM, obj=invocation, standalone_mode=False
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, CancelledError):
         return _report(invocation, "interrupted", "", EXIT_INTERRUPTED)
     except StemwrightError as error:
         return _report(invocation, error.message, error.remedy, error.exit_code)
@@ -174,6 +182,8 @@ def run(arguments: list[str]) -> int:
         return _report(invocation, "aborted", "", EXIT_FAILURE)
     except Exception as error:
         return _report_foreign(invocation, error)
+    if code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a code
+        show_error("interrupted", "")
     return code if isinstance(code, int) else EXIT_OK
 
 
@@ -221,12 +231,11 @@ def _closed_output() -> int:
     return EXIT_FAILURE
 
 
-def _quieten(invocation: Invocation) -> None:
+def _quieten(*, verbose: bool) -> None:
     """Log to standard error; libraries' warnings are for developers and shown with --verbose only."""
-    level = logging.DEBUG if invocation.verbose else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    logging.getLogger(PROGRAM).setLevel(level)
-    if not invocation.verbose and not sys.warnoptions:
+    logging.getLogger(PROGRAM).setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if not verbose and not sys.warnoptions:
         warnings.simplefilter("ignore")
 
 

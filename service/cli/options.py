@@ -1,26 +1,18 @@
-"""Options that `separate` and `batch` share, and what they mean for the engine."""
+"""Options that `separate` and `batch` share: what the user can choose, without loading what does it."""
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import platformdirs
 import typer
 
-from stemwright.core.audio.encode import OutputFormat
 from stemwright.core.errors import OptionError
-from stemwright.models.separator import SeparationOptions
-from stemwright.models.sessions import PrecisionChoice, SessionOptions
-from stemwright.service.stem_files import ClipMode
-from stemwright.service.tracks import Layout, TrackOptions
 
 DEFAULT_MODEL = "htdemucs"
 
 BitDepth = Literal["16", "24", "32f"]
+ClipMode = Literal["shared", "clamp", "float"]
 Container = Literal["wav", "flac", "mp3", "ogg", "m4a", "stem.mp4"]
-
-_AUDIO = "Separation"
-_FILES = "Files"
-_MACHINE = "Machine"
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
 ModelsOption = Annotated[
     list[str],
@@ -46,7 +38,7 @@ TwoStemsOption = Annotated[
 ]
 ResidualOption = Annotated[
     bool,
-    typer.Option("--residual", help="Write also `residual`: the mixture minus all stems of the model."),
+    typer.Option("--residual", help="Write also `residual`: the mixture minus all stems that are written."),
 ]
 ClipModeOption = Annotated[
     ClipMode,
@@ -59,7 +51,7 @@ ClipModeOption = Annotated[
 ShiftsOption = Annotated[
     int, typer.Option("--shifts", min=0, max=100, metavar="N", help="Average over N random time shifts.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the shifts.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the shifts.")]
 OverlapOption = Annotated[
     float | None,
     typer.Option("--overlap", metavar="F", help="Overlap of chunks, 0 to 1 (below 1). Default: the model's."),
@@ -77,7 +69,7 @@ DeviceOption = Annotated[
     typer.Option("--device", metavar="DEVICE", help="auto, cpu, openvino, cuda, cuda:N or tensorrt."),
 ]
 PrecisionOption = Annotated[
-    PrecisionChoice,
+    Precision,
     typer.Option("--precision", help="float32 is exact; auto goes lower only where that is measured safe."),
 ]
 ThreadsOption = Annotated[
@@ -90,6 +82,60 @@ AcceptLicenceOption = Annotated[
     typer.Option("--accept-licence", help="Accept the model's licence and pull it if it is not installed."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What was chosen by the options that `separate` and `batch` share."""
+
+    models: tuple[str, ...]
+    weights: tuple[float, ...] | None
+    stems: tuple[str, ...] | None
+    two_stems: str | None
+    residual: bool
+    container: Container
+    bit_depth: BitDepth | None
+    bitrate: int | None
+    clip_mode: ClipMode
+    shifts: int
+    seed: int
+    overlap: float | None
+    device: str
+    precision: Precision
+    threads: int | None
+    low_memory: bool
+    accept_licence: bool
+    json_lines: bool
+
+    def __post_init__(self) -> None:
+        """Check what needs no model.
+
+        Raises
+        ------
+        OptionError
+            Options that contradict each other.
+        """
+        if self.two_stems is not None and (self.stems is not None or self.residual):
+            raise OptionError(
+                "--two-stems leaves no room for --stems or --residual", "use it alone, or leave it out"
+            )
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            raise OptionError(f"an overlap of {self.overlap:g} is not possible", "use 0 or more, below 1")
+        lossless = self.container in ("wav", "flac")
+        if self.bit_depth is not None and not lossless:
+            raise OptionError(
+                f"{self.container} has no bit depth", "leave --bit-depth out, or use wav or flac"
+            )
+        if self.bitrate is not None and lossless:
+            raise OptionError(
+                f"{self.container} has no bit rate", "leave --bitrate out, or use mp3, ogg or m4a"
+            )
+        if self.clip_mode == "float" and (self.container != "wav" or self.bit_depth not in (None, "32f")):
+            raise OptionError(
+                "only wav at 32f holds samples beyond full scale", "use --format wav --bit-depth 32f"
+            )
+        if self.bit_depth == "32f" and self.container != "wav":
+            raise OptionError(f"{self.container} has no 32-bit float", "use --format wav or --bit-depth 24")
 
 
 def split_list(text: str | None) -> tuple[str, ...] | None:
@@ -127,91 +173,3 @@ def parse_weights(text: str | None, models: int) -> tuple[float, ...] | None:
             f"--weights {text!r} is not one number for each of {models} models", "write it like 0.6,0.4"
         )
     return weights
-
-
-def track_options(
-    *,
-    stems: str | None,
-    two_stems: str | None,
-    residual: bool,
-    overlap: float | None,
-    shifts: int,
-    seed: int,
-    fmt: OutputFormat,
-    layout: Layout,
-    clip_mode: ClipMode,
-    start_s: float = 0.0,
-    end_s: float | None = None,
-) -> TrackOptions:
-    """Build the options of all tracks of a run.
-
-    Raises
-    ------
-    OptionError
-        Options that contradict each other.
-    """
-    if stems is not None and two_stems is not None:
-        raise OptionError("--stems and --two-stems exclude each other", "use one of them")
-    if residual and two_stems is not None:
-        raise OptionError("--two-stems leaves no residual", "leave --residual out")
-    if overlap is not None and not 0 <= overlap < 1:
-        raise OptionError(f"an overlap of {overlap:g} is not possible", "use 0 or more, below 1")
-    if end_s is not None and end_s <= start_s:
-        raise OptionError(f"--end {end_s:g} is not after --start {start_s:g}", "choose a later end")
-    separation = SeparationOptions(
-        stems=split_list(stems),
-        complement_of=two_stems,
-        residual=residual,
-        overlap=overlap,
-        shifts=shifts,
-        seed=seed,
-    )
-    return TrackOptions(
-        separation=separation, fmt=fmt, layout=layout, clip_mode=clip_mode, start_s=start_s, end_s=end_s
-    )
-
-
-def session_options(
-    *, device: str, precision: PrecisionChoice, threads: int | None, low_memory: bool
-) -> SessionOptions:
-    """Build the session's options, with the user's cache folder."""
-    return SessionOptions(
-        device=device,
-        precision=precision,
-        threads=threads,
-        low_memory=low_memory,
-        cache_dir=Path(platformdirs.user_cache_path("stemwright")),
-    )
-
-
-def output_format(
-    *,
-    container: Container,
-    bit_depth: BitDepth | None,
-    bitrate: int | None,
-    clip_mode: ClipMode,
-    default_depth: BitDepth = "16",
-) -> OutputFormat:
-    """Build the format of the stem files; for `stem.mp4` that of the float files it is made from.
-
-    Raises
-    ------
-    OptionError
-        A bit depth, bit rate or clip mode that the container does not have.
-    """
-    lossless = container in ("wav", "flac")
-    if bit_depth is not None and not lossless:
-        raise OptionError(f"{container} has no bit depth", "leave --bit-depth out, or use wav or flac")
-    if bitrate is not None and lossless:
-        raise OptionError(f"{container} has no bit rate", "leave --bitrate out, or use mp3, ogg or m4a")
-    if clip_mode == "float":
-        if container != "wav" or bit_depth not in (None, "32f"):
-            raise OptionError(
-                "only wav at 32f holds samples beyond full scale", "use --format wav --bit-depth 32f"
-            )
-        bit_depth = "32f"
-    if bit_depth == "32f" and container != "wav":
-        raise OptionError(f"{container} has no 32-bit float", "use --format wav or --bit-depth 24")
-    if container == "stem.mp4":
-        return OutputFormat(container="wav", bit_depth="32f", bitrate_kbps=bitrate)
-    return OutputFormat(container=container, bit_depth=bit_depth or default_depth, bitrate_kbps=bitrate)

@@ -1,0 +1,181 @@
+"""The work of `stemwright batch`."""
+
+import contextlib
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from stemwright.core.errors import EXIT_OK, OptionError, OutputError, StemwrightError
+from stemwright.models.separator import Progress
+from stemwright.service.batches import BatchPlan, BatchRun, Outcome, identify
+from stemwright.service.cli.engine import open_engine, track_options
+from stemwright.service.cli.main import printable, show_error
+from stemwright.service.cli.options import Choices
+from stemwright.service.cli.output import print_json_line
+from stemwright.service.cli.progress import ProgressDisplay
+from stemwright.service.folders import Collection, Split, Track, find_tracks
+from stemwright.service.ledger import LEDGER_FILE, Ledger, Row, read_rows
+from stemwright.service.outcomes import exit_code
+from stemwright.service.staging import sweep
+from stemwright.service.tracks import Engine
+
+_MAX_KEY = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked of `batch` beside the shared options."""
+
+    folder: Path
+    out: Path
+    split: Split | None = None
+    workers: int = 2
+    resume: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+def separate_folder(choices: Choices, request: Request) -> int:
+    """Separate a folder; return the exit code.
+
+    Raises
+    ------
+    StemwrightError
+        What is wrong with the request as a whole; an error of one track is shown, and the next is done.
+    """
+    if request.resume and request.overwrite:
+        raise OptionError("--resume and --overwrite exclude each other", "use one of them")
+    collection = find_tracks(request.folder, split=request.split, out=request.out)
+    _check_musdb(collection, choices)
+    depth: Literal["16", "32f"] = "16" if collection.kind == "plain" else "32f"
+    options = track_options(choices, default_depth=depth)
+    with open_engine(choices) as engine:
+        plan = BatchPlan(
+            collection=collection,
+            out=request.out,
+            stems=engine.separator.output_stems(options.separation),
+            options=options,
+            identity=identify(engine.models, options, precision=choices.precision),
+            overwrite=request.overwrite,
+        )
+        if request.dry_run:
+            return _show_plan(plan, json_lines=choices.json_lines)
+        with _open_ledger(request.out, decided=request.resume or request.overwrite) as ledger:
+            engine.separator.prepare(options.separation)
+            outcomes = _run(plan, ledger, engine, request.workers, json_lines=choices.json_lines)
+    if not choices.json_lines:
+        _print_table(outcomes)
+    return exit_code([outcome.error for outcome in outcomes])
+
+
+def _run(plan: BatchPlan, ledger: Ledger, engine: Engine, workers: int, *, json_lines: bool) -> list[Outcome]:
+    with ProgressDisplay(len(plan.collection.tracks)) as display:
+        run = BatchRun(plan=plan, ledger=ledger, engine=engine, workers=workers, observer=_Bars(display))
+        return [_told(outcome, display, json_lines=json_lines) for outcome in run.outcomes()]
+
+
+def _check_musdb(collection: Collection, choices: Choices) -> None:
+    """Refuse what would not be read back, or would be counted as a source."""
+    if collection.kind == "plain":
+        return
+    if choices.container != "wav":
+        raise OptionError(f"musdb and museval read wav only, not {choices.container}", "leave --format out")
+    if choices.residual:
+        raise OptionError("museval would count the residual as a source", "leave --residual out")
+    if choices.two_stems not in (None, "vocals"):
+        raise OptionError(
+            f"MUSDB has no name for the mixture without {choices.two_stems}",
+            "use --two-stems vocals or --stems",
+        )
+
+
+@contextlib.contextmanager
+def _open_ledger(out: Path, *, decided: bool) -> Iterator[Ledger]:
+    """Hold the ledger, with leftovers of killed runs swept away."""
+    with Ledger(out) as ledger:
+        if not (ledger.empty or decided):
+            raise OutputError(
+                f"{out} holds an earlier batch, with {ledger.count} tracks",
+                "--resume goes on with it, --overwrite does it again, another -o leaves it alone",
+            )
+        sweep(out)
+        yield ledger
+
+
+@dataclass(frozen=True)
+class _Bars:
+    """Shows the engine's progress in the display's bars."""
+
+    display: ProgressDisplay
+
+    @contextlib.contextmanager
+    def track(self, label: str) -> Iterator[Callable[[Progress], None]]:
+        with self.display.track(label) as bar:
+            yield lambda progress: bar.update(progress.fraction, progress.stage)
+
+
+def _told(outcome: Outcome, display: ProgressDisplay, *, json_lines: bool) -> Outcome:
+    """Show a track's error at once, and its JSON; drop what the table does not need."""
+    with display.hidden():
+        if outcome.error is not None:
+            key, message = outcome.track.key, outcome.error.message
+            show_error(message if message.startswith(key) else f"{key}: {message}", outcome.error.remedy)
+        if json_lines:
+            print_json_line(outcome.as_dict())
+    return dataclasses.replace(outcome, result=None)
+
+
+def _print_table(outcomes: Sequence[Outcome]) -> None:
+    """Print a line for each track in the order of their names, and the sums."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.track.key)
+    width = max(len("track"), *(len(_short(outcome.track.key)) for outcome in ordered))
+    typer.echo(f"{'track':{width}}  {'outcome':8}  {'seconds':>8}  {'factor':>7}  note")
+    for outcome in ordered:
+        row = outcome.row
+        seconds = row.seconds if row is not None else None
+        factor = row.wall_seconds / seconds if row is not None and row.wall_seconds and seconds else None
+        cells = (
+            f"{_short(outcome.track.key):{width}}",
+            f"{outcome.word:8}",
+            f"{'' if seconds is None else f'{seconds:.1f}':>8}",
+            f"{'' if factor is None else f'{factor:.3f}':>7}",
+            printable(outcome.error.message) if outcome.error is not None else "",
+        )
+        typer.echo("  ".join(cells).rstrip())
+    counts = Counter(outcome.word for outcome in ordered)
+    typer.echo(", ".join(f"{counts[word]} {word}" for word in ("done", "skipped", "failed") if counts[word]))
+
+
+def _short(key: str) -> str:
+    shown = printable(key)
+    return shown if len(shown) <= _MAX_KEY else f"{shown[: _MAX_KEY - 1]}…"
+
+
+def _show_plan(plan: BatchPlan, *, json_lines: bool) -> int:
+    """Tell what would be done with each track."""
+    ledger = plan.out / LEDGER_FILE
+    rows = read_rows(ledger) if ledger.is_file() else {}
+    if not json_lines:
+        typer.echo(f"{plan.collection.kind}, {len(plan.collection.tracks)} tracks")
+    for track in plan.collection.tracks:
+        action, why = _planned(plan, track, rows.get(track.key))
+        if json_lines:
+            print_json_line(
+                {"track": track.key, "action": action, "why": why, "target": str(plan.out / track.target)}
+            )
+        else:
+            typer.echo(printable(f"{action:8}  {track.key} -> {plan.out / track.target} ({why})"))
+    return EXIT_OK
+
+
+def _planned(plan: BatchPlan, track: Track, row: Row | None) -> tuple[str, str]:
+    try:
+        action, _, why = plan.action(track, row)
+    except StemwrightError as error:
+        return "fail", error.message
+    return action, why
