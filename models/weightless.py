@@ -20,7 +20,7 @@ from stemwright.models.graph_folding import fold_constants
 from stemwright.models.recipes import Computed, FloatArray, Recipe, State, WeightIndex, find_computed
 
 RECIPES_KEY = "stemwright.recipes"
-MAX_STORED_BYTES = 4096  # a constant up to this size stays in the graph; chosen here
+MAX_STORED_BYTES = 8192  # a constant up to this size stays in the graph; chosen here
 MIN_FLOAT16_SIZE = 1024  # below, a Cast node costs more bytes than float16 saves; chosen here
 
 Storage = Literal["float32", "float16"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stemwright.core.errors import ModelFileError, OutputError
-from stemwright.models.checkpoints import Checkpoint
+from stemwright.models.checkpoints import Checkpoint, content_digest
 from stemwright.models.demucs.architectures import (
     AUDIO,
     NORMALISATION,
@@ -45,7 +45,7 @@ def build_model_folder(
     licence
         Terms of the weights.
     origin
-        Where they came from and how that was verified.
+        Where they came from and how that was verified; its content digest is filled in here.
 
     Raises
     ------
@@ -55,11 +55,13 @@ def build_model_folder(
         The folder cannot be written.
     """
     architecture = architecture_of(checkpoint)
+    digest = content_digest(checkpoint.tensors)
+    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
     model = WeightlessGraph.read(architecture.graph_path).fill(checkpoint.tensors, storage)
     path = folder / GRAPH_FILE
     try:
         path.write_bytes(model.SerializeToString(deterministic=True))
-        manifest = _manifest(checkpoint, architecture, name, licence, origin or WeightsOrigin())
+        manifest = _manifest(checkpoint, architecture, name, licence, origin)
         manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:

@@ -1,0 +1,1 @@
+"""Hybrid Demucs (v3) and Hybrid Transformer Demucs (v4)."""
