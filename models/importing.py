@@ -128,7 +128,7 @@ def _import_checkpoint(
         _check_free(store, name, options)
         with staging.staged_folder(store.root, name) as folder:
             weights.build(folder, name=name, licence=licence)
-            finish_manifest(folder, origin=origin, parity=workshop.check(folder))
+            finish_manifest(folder, origin=origin, parity=workshop.check(folder, weights.content_sha256))
             return store.install(folder)
 
 

@@ -266,7 +266,7 @@ def test_two_pulls_at_once_do_the_work_once(
 class KilledWorkshop(TinyWorkshop):
     """Ends the process, as kill -9 does, once the folder is built."""
 
-    def check(self, folder: Path) -> ParityRecord:
+    def check(self, folder: Path, content_sha256: str) -> ParityRecord:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
