@@ -5,7 +5,7 @@ the headers give are held against the file here, without decoding.
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from stemwright.core.audio.mp3 import count
@@ -28,6 +28,8 @@ class Structure:
 
     Parameters
     ----------
+    known
+        Whether the first bytes are those of a container looked into here.
     fault
         What is missing, in words; empty where the file is whole as far as its structure tells.
     frames
@@ -40,6 +42,7 @@ class Structure:
         Ticks a second of an MP4's edit lists.
     """
 
+    known: bool = False
     fault: str = ""
     frames: int | None = None
     end: int | None = None
@@ -60,11 +63,15 @@ def inspect(file: BinaryIO) -> Structure:
         start = _skip_id3v2(file, size)
         file.seek(start)
         head = file.read(12)
-        return _inspect(file, head, start, size)
+        return replace(_inspect(file, head, start, size), known=_is_known(head))
     except struct.error:
         return Structure(fault="its header is cut off")
     finally:
         file.seek(0)
+
+
+def _is_known(head: bytes) -> bool:
+    return head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS") or head[4:8] in _MP4_BOXES
 
 
 def _inspect(file: BinaryIO, head: bytes, start: int, size: int) -> Structure:

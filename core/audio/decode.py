@@ -137,6 +137,11 @@ class Decoder:
         except (av.error.FFmpegError, OSError) as error:
             if self._structure.fault:
                 raise self._cut_off(self._structure.fault) from error
+            if self._structure.known:
+                raise InputError(
+                    f"{self._name} is damaged: its beginning cannot be read",
+                    "copy or download the file again",
+                ) from error
             raise InputError(
                 f"{self._name} is not audio or video that can be read",
                 "give an audio or video file, such as WAV, FLAC, MP3, M4A, Ogg or MP4",

@@ -4,6 +4,7 @@ import io
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import BinaryIO, Literal, Self
 import numpy as np
 
 from stemwright.core.audio.arrays import FloatArray
-from stemwright.core.audio.muxing import ContainerSink, Encoding, Sink, VorbisSink, foreign_errors
+from stemwright.core.audio.muxing import Encoding, foreign_errors
+from stemwright.core.audio.sinks import ContainerSink, Sink, VorbisSink
 from stemwright.core.audio.tags import Tags
-from stemwright.core.errors import OutputError, ResourceError
+from stemwright.core.errors import InternalError, OutputError, ResourceError
 
 PART_PREFIX = ".stemwright-"
 PART_SUFFIX = ".part"
@@ -110,11 +112,18 @@ class AudioWriter:
             The disk is full.
         OutputError
             The file cannot be written.
+        InternalError
+            A sample is NaN or infinite.
         """
         if block.ndim != 2 or block.shape[0] != self._channels:
             raise ValueError(f"block has shape {block.shape}, expected ({self._channels}, n)")
         if not self._open:
             raise ValueError("the writer is closed")
+        if not np.isfinite(block.sum(dtype=np.float64)):
+            raise InternalError(
+                f"a NaN or infinite sample was to be written to {self.path.name}",
+                "use --precision float32, and report the model and the recording",
+            )
         with foreign_errors(self.path.name):
             self._sink.write(block)
         self.frames += block.shape[1]
@@ -200,7 +209,16 @@ def open_writer(
     check_format(fmt, sample_rate, channels)
     return create_writer(
         Path(path),
-        lambda file: _sink(file, fmt, sample_rate, channels, layout=layout, tags=tags, start_s=start_s),
+        lambda file: _sink(
+            file,
+            fmt,
+            sample_rate,
+            channels,
+            folder=Path(path).parent,
+            layout=layout,
+            tags=tags,
+            start_s=start_s,
+        ),
         channels,
     )
 
@@ -209,8 +227,7 @@ def create_writer(path: Path, make_sink: Callable[[BinaryIO], Sink], channels: i
     """Start a file under a temporary name with any sink; raises as `open_writer` does."""
     part = path.parent / f"{PART_PREFIX}{secrets.token_hex(8)}{PART_SUFFIX}"
     with foreign_errors(path.name):
-        if path.is_dir():
-            raise OutputError(f"{path} is a folder", "give the name of a file")
+        _check_name(path)
         file = _create(part)
     try:
         with foreign_errors(path.name):
@@ -307,12 +324,14 @@ def _sink(
     sample_rate: int,
     channels: int,
     *,
+    folder: Path | None = None,
     layout: tuple[str, ...] | None = None,
     tags: Tags | None = None,
     start_s: float = 0.0,
 ) -> Sink:
     if fmt.container == "ogg":
-        return VorbisSink(file, sample_rate, channels, quality=_vorbis_quality(fmt), tags=tags)
+        quality = _vorbis_quality(fmt)
+        return VorbisSink(file, sample_rate, channels, quality=quality, folder=folder, tags=tags)
     encoding = encoding_of(fmt, sample_rate)
     shift = start_s if fmt.container == "m4a" else 0.0
     return ContainerSink(file, encoding, sample_rate, channels, layout=layout, tags=tags, start_s=shift)
@@ -377,6 +396,16 @@ def _try_encoder(fmt: OutputFormat, sample_rate: int, channels: int) -> None:
 
 def _create(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "w+b")
+
+
+def _check_name(path: Path) -> None:
+    """Find out now, not after the work, whether a name is possible."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path} is a folder", "give the name of a file")
 
 
 def _close_quietly(file: BinaryIO) -> None:

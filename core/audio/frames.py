@@ -34,7 +34,8 @@ def to_float(frame: AudioFrame) -> FloatArray:
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    out = np.ascontiguousarray(samples, dtype=np.float32)
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is found as such
+        out = np.ascontiguousarray(samples, dtype=np.float32)
     if kind == "u8":
         out -= np.float32(128)
     full_scale = _FULL_SCALE[kind]

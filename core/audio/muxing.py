@@ -4,12 +4,11 @@ A sink takes float32 blocks, encodes them into a file object and is done with `f
 """
 
 import errno
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 import av
 import av.error
@@ -24,10 +23,9 @@ from av.stream import Disposition, Stream
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.frames import default_layout
-from stemwright.core.audio.mp4 import add_items, cover_item, edit_movie, free_form, hide_priming
-from stemwright.core.audio.ogg import picture_block, rewrite_comments
+from stemwright.core.audio.mp4 import add_items, cover_item, edit_movie, free_form
 from stemwright.core.audio.pictures import identify
-from stemwright.core.audio.tags import Tags, TagStyle, container_fields, free_form_fields
+from stemwright.core.audio.tags import Tags, TagStyle, free_form_fields
 from stemwright.core.errors import OutputError, ResourceError
 
 ENCODE_FRAMES = 16_384
@@ -48,27 +46,6 @@ class Encoding:
     muxer_options: tuple[tuple[str, str], ...] = ()
     bit_rate: int = 0
     cover: bool = False
-
-
-class Sink(Protocol):
-    """Takes blocks and makes a file of them."""
-
-    @property
-    def clamped(self) -> int:
-        """Samples beyond full scale that were clamped so far."""
-        ...
-
-    def write(self, block: FloatArray) -> None:
-        """Encode a block, shape=(channels, n)."""
-        ...
-
-    def finish(self) -> None:
-        """Encode what is left and complete the file."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything; after `finish`, or instead of it."""
-        ...
 
 
 @contextmanager
@@ -108,10 +85,10 @@ def to_integers(block: FloatArray, bits: int) -> tuple[npt.NDArray[np.int32], in
         Integers, shape as the block, and how many samples lay beyond full scale. A sample of
         exactly 1.0 is written one step lower and not counted.
     """
-    top = float(2 ** (bits - 1))
-    scaled = np.rint(block * np.float32(top))
-    beyond = int(np.count_nonzero(np.abs(block) > 1.0)) if block.size else 0
-    return np.clip(scaled, -top, top - 1).astype(np.int32), beyond
+    top = 2 ** (bits - 1)
+    beyond = int(np.count_nonzero(np.abs(block) > 1.0))
+    scaled = np.rint(np.clip(block, -1.0, 1.0) * np.float32(top))
+    return np.minimum(scaled, np.float32(top - 1)).astype(np.int32), beyond
 
 
 def pyav_layout(channels: int, layout: tuple[str, ...] | None) -> AudioLayout:
@@ -121,6 +98,47 @@ def pyav_layout(channels: int, layout: tuple[str, ...] | None) -> AudioLayout:
         return AudioLayout("+".join(names))
     except ValueError:
         return AudioLayout(f"{channels} channels")
+
+
+class Target:
+    """A file that a container is written to.
+
+    FFmpeg goes on writing after an error, and PyAV prints every exception behind the first. So an
+    error is kept here until `check` raises it, and nothing more is written.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.discard = False
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write, unless something went wrong before."""
+        if not self.discard:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error, self.discard = error, True
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, unless something went wrong before."""
+        if self.discard:
+            return offset
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            self._error, self.discard = error, True
+            return offset
+
+    def tell(self) -> int:
+        """Tell the position."""
+        return 0 if self.discard else self._file.tell()
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._error is not None:
+            raise self._error
 
 
 class Track:
@@ -180,104 +198,6 @@ class Track:
         self._container.mux(self.stream.encode(frame))
 
 
-class ContainerSink:
-    """One audio stream, its tags and cover, by FFmpeg."""
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        encoding: Encoding,
-        sample_rate: int,
-        channels: int,
-        *,
-        layout: tuple[str, ...] | None = None,
-        tags: Tags | None = None,
-        start_s: float = 0.0,
-    ) -> None:
-        self._file = file
-        self._encoding = encoding
-        self._tags = tags or Tags()
-        self._container = open_output(file, encoding)
-        self._track = Track(self._container, encoding, sample_rate, channels, layout=layout, start_s=start_s)
-        self._container.metadata.update(container_fields(self._tags.fields, encoding.style))
-        self._cover = _add_cover(self._container, self._tags) if encoding.cover else None
-
-    @property
-    def clamped(self) -> int:
-        """Samples beyond full scale so far."""
-        return self._track.clamped
-
-    def write(self, block: FloatArray) -> None:
-        """Encode a block, shape=(channels, n)."""
-        self._send_cover()
-        self._track.write(block)
-
-    def finish(self) -> None:
-        """Encode what is left and complete the file."""
-        self._send_cover()
-        self._container.start_encoding()  # a file without samples has a header too
-        self._track.finish()
-        self._container.close()
-        if self._encoding.style == "mp4":
-            self._complete_movie()
-
-    def close(self) -> None:
-        """Let go of the encoder; what it cannot write any more is not wanted."""
-        close_output(self._container)
-
-    def _send_cover(self) -> None:
-        if self._cover is not None:
-            self._container.mux(self._cover)
-            self._cover = None
-
-    def _complete_movie(self) -> None:
-        if self._track.start:
-            edit_movie(self._file, lambda movie: hide_priming(movie, self._track.start, AAC_PRIMING))
-        add_movie_tags(self._file, self._tags)
-
-
-class VorbisSink:
-    """Ogg Vorbis by libsndfile's libvorbis; then the comments are put in.
-
-    FFmpeg's own Vorbis encoder is marked experimental and takes stereo only.
-    """
-
-    def __init__(
-        self, file: BinaryIO, sample_rate: int, channels: int, *, quality: float, tags: Tags | None = None
-    ) -> None:
-        self.clamped = 0
-        self._file = file
-        self._tags = tags
-        self._plain = tempfile.TemporaryFile()
-        self._sound = soundfile.SoundFile(
-            self._plain,
-            "w",
-            samplerate=sample_rate,
-            channels=channels,
-            format="OGG",
-            subtype="VORBIS",
-            compression_level=1.0 - quality,
-        )
-
-    def write(self, block: FloatArray) -> None:
-        """Encode a block, shape=(channels, n)."""
-        # libsndfile encodes a whole call on the stack: long ones overflow it
-        for start in range(0, block.shape[1], ENCODE_FRAMES):
-            self._sound.write(block[:, start : start + ENCODE_FRAMES].T)
-
-    def finish(self) -> None:
-        """Encode what is left and complete the file."""
-        self._sound.close()
-        self._plain.seek(0)
-        comments = vorbis_comments(self._tags) if self._tags is not None else {}
-        rewrite_comments(self._plain, self._file, comments, "libvorbis")
-
-    def close(self) -> None:
-        """Let go of the encoder."""
-        self._sound.close()
-        self._plain.close()
-
-
 def add_movie_tags(file: BinaryIO, tags: Tags) -> None:
     """Add to a complete MP4 file the tags and the cover that FFmpeg's muxer cannot write."""
     items = [free_form(name, text) for name, text in free_form_fields(tags.fields).items()]
@@ -287,34 +207,23 @@ def add_movie_tags(file: BinaryIO, tags: Tags) -> None:
         edit_movie(file, lambda movie: add_items(movie, items))
 
 
-def vorbis_comments(tags: Tags) -> dict[str, str]:
-    """Vorbis comments of tags, the cover among them."""
-    comments = {_VORBIS_NAMES.get(name, name.upper()): text for name, text in tags.fields.items()}
-    picture = identify(tags.cover or b"")
-    if tags.cover is not None and picture is not None:
-        comments["METADATA_BLOCK_PICTURE"] = picture_block(tags.cover, picture)
-    return comments
-
-
-def open_output(file: BinaryIO, encoding: Encoding) -> OutputContainer:
+def open_output(target: Target, encoding: Encoding) -> OutputContainer:
     """Start a container.
 
     bitexact leaves out random serial numbers and library versions, so that equal input gives
     equal files.
     """
     options = {"fflags": "+bitexact", **dict(encoding.muxer_options)}
-    return av.open(file, "w", format=encoding.muxer, options=options)
+    return av.open(target, "w", format=encoding.muxer, options=options)
 
 
-def close_output(container: OutputContainer) -> None:
-    """Close a container whose file is not wanted any more, or is complete."""
-    try:
-        container.close()
-    except (OSError, av.error.FFmpegError):
-        return
+def close_output(container: OutputContainer, target: Target) -> None:
+    """Close a container; what it still writes is not wanted."""
+    target.discard = True
+    container.close()
 
 
-def _add_cover(container: OutputContainer, tags: Tags) -> "Packet[Stream] | None":
+def add_cover(container: OutputContainer, tags: Tags) -> "Packet[Stream] | None":
     """Announce the cover picture as FFmpeg's muxers of FLAC and MP3 take it; return its packet."""
     picture = identify(tags.cover or b"")
     if tags.cover is None or picture is None:

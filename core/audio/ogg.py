@@ -15,7 +15,7 @@ from stemwright.core.audio.pictures import Picture
 
 _HEADER = struct.Struct("<4sBBqIIIB")
 PAGE_MAX = 27 + 255 + 255 * 255
-_CONTINUED, _LAST = 1, 4
+_CONTINUED, _FIRST, _LAST = 1, 2, 4
 _FRONT_COVER = 3
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _VORBIS_IDENTIFICATION, _VORBIS_COMMENT = b"\x01vorbis", b"\x03vorbis"
@@ -76,12 +76,23 @@ def last_page(file: BinaryIO) -> Page | None:
 
 
 def vorbis_end(file: BinaryIO) -> int | None:
-    """Position behind the last sample of a file that holds one Vorbis stream and nothing else."""
+    """Position behind the last sample of a file that holds one Vorbis stream and nothing else.
+
+    None for chained streams (a page that begins a stream behind audio), for several streams side
+    by side, and where the pages do not follow each other without a gap.
+    """
     file.seek(0)
-    first, last = read_page(file), last_page(file)
-    if first is None or last is None or not first.body.startswith(_VORBIS_IDENTIFICATION):
+    first = read_page(file)
+    if first is None or not first.body.startswith(_VORBIS_IDENTIFICATION):
         return None
-    return last.granule if first.serial == last.serial and last.granule > 0 else None
+    end = 0
+    while len(head := file.read(_HEADER.size)) == _HEADER.size:
+        _, _, flags, granule, serial, _, _, segments = _HEADER.unpack(head)
+        if head[:4] != b"OggS" or flags & _FIRST or serial != first.serial:
+            return None
+        end = max(end, granule)
+        file.seek(sum(file.read(segments)), 1)
+    return end or None
 
 
 def rewrite_comments(source: BinaryIO, target: BinaryIO, comments: Mapping[str, str], vendor: str) -> None:
@@ -111,9 +122,13 @@ def rewrite_comments(source: BinaryIO, target: BinaryIO, comments: Mapping[str, 
     for header in _paged((_comment_packet(comments, vendor), setup)):
         target.write(_renumbered(header, number).encoded())
         number += 1
+    ended = False
     while (page := read_page(source)) is not None:
         target.write(_renumbered(page, number).encoded())
         number += 1
+        ended = page.last
+    if not ended:
+        raise ValueError("the stream is not complete")
 
 
 def picture_block(data: bytes, picture: Picture) -> str:

@@ -23,7 +23,7 @@ from av.stream import Disposition
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter, OutputFormat, check_format, create_writer, encoding_of
 from stemwright.core.audio.mp4 import add_user_data, edit_movie
-from stemwright.core.audio.muxing import Track, add_movie_tags, close_output, open_output
+from stemwright.core.audio.muxing import Target, Track, add_movie_tags, close_output, open_output
 from stemwright.core.audio.source import AudioSource
 from stemwright.core.audio.tags import Tags, container_fields
 from stemwright.core.errors import OutputError
@@ -184,7 +184,8 @@ class _StemSink:
         self._tags = tags
         self._channels = channels
         encoding = replace(encoding_of(fmt, sample_rate), muxer="mp4")
-        self._container = open_output(file, encoding)
+        self._target = Target(file)
+        self._container = open_output(self._target, encoding)
         self._container.metadata.update(container_fields(tags.fields, "mp4"))
         self._tracks = []
         for index, name in enumerate(("mixture", *names)):
@@ -196,12 +197,14 @@ class _StemSink:
     def write(self, block: FloatArray) -> None:
         for index, track in enumerate(self._tracks):
             track.write(block[index * self._channels : (index + 1) * self._channels])
+        self._target.check()
 
     def finish(self) -> None:
         self._container.start_encoding()
         for track in self._tracks:
             track.finish()
         self._container.close()
+        self._target.check()
         add_movie_tags(self._file, self._tags)
         note = json.dumps(
             {
@@ -216,4 +219,4 @@ class _StemSink:
         edit_movie(self._file, lambda movie: add_user_data(movie, b"stem", note.encode()))
 
     def close(self) -> None:
-        close_output(self._container)
+        close_output(self._container, self._target)
