@@ -77,7 +77,7 @@ class Request:
     feeds
         What the members hear.
     lanes
-        All passes, grouped by nothing in particular; their order is the order of summation.
+        All passes, in the order in which they are summed.
     plan
         How tracks are cut.
     """

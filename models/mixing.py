@@ -19,7 +19,7 @@ from stemwright.models.overlap import AlignedSum, OverlapAdd, Part
 from stemwright.models.pipeline import Pipe
 from stemwright.models.plan import Chunk
 from stemwright.models.separation_options import WantedStems
-from stemwright.models.stages import Batch, Job
+from stemwright.models.stages import Batch, Count, Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,8 @@ class StemStage:
                 self._add(mixer, plan, batch)
                 done += len(batch.tasks)
                 self._give(mixer.pop())
-                job.progress("separation", done, self._finisher.position, plan.analysis.frames)
+                chunks = Count(done=done, total=plan.chunks)
+                job.progress("separation", chunks, self._finisher.position, plan.analysis.frames)
             self._give(mixer.finish())
             if self._finisher.position != plan.analysis.frames:
                 raise InternalError(
@@ -109,7 +110,6 @@ class Mixer:
     """
 
     def __init__(self, request: Request, plan: Schedule, sample_rate: int, channels: int) -> None:
-        self._lanes = request.lanes
         self._frames = plan.analysis.frames
         self._shape = (len(request.stems), channels)
         self._given = 0
@@ -119,14 +119,16 @@ class Mixer:
         ]
         self._groups = [request.feeds[lane.feed].group for lane in request.lanes]
         rates = [request.feeds[lane.feed].sample_rate for lane in request.lanes]
-        self._buses = [
-            RateBus(
+        buses = {
+            rate: RateBus(
                 {i: lane for i, lane in enumerate(request.lanes) if rates[i] == rate},
                 Resampler(rate, sample_rate, len(request.stems) * channels),
                 self._shape,
             )
             for rate in dict.fromkeys(rates)
-        ]
+        }
+        self._buses = tuple(buses.values())
+        self._bus_of = [buses[rate] for rate in rates]
         whole = Part(
             stems=tuple(range(self._shape[0])),
             channels=tuple(range(channels)),
@@ -137,8 +139,7 @@ class Mixer:
     def add(self, lane: int, chunk: Chunk, piece: FloatArray | None) -> None:
         """Take the next chunk of a lane, shape=(stems of the lane, model channels, chunk.length)."""
         final = self._adders[lane].add(chunk, piece)
-        for bus in self._buses:
-            bus.push(lane, self._groups[lane].from_model(final))
+        self._bus_of[lane].push(lane, self._groups[lane].from_model(final))
 
     def pop(self) -> FloatArray | None:
         """Stems that are complete now, shape=(stems, channels, n), or None."""
@@ -180,10 +181,8 @@ class RateBus:
         self._shape = shape
 
     def push(self, lane: int, block: FloatArray) -> None:
-        """Take a block of a lane; those of other rates are left to their own bus."""
-        stream = self._streams.get(lane)
-        if stream is not None:
-            self._sum.push(stream, block)
+        """Take a block of one of its lanes."""
+        self._sum.push(self._streams[lane], block)
 
     def pop(self) -> FloatArray:
         """Return what is ready at the recording's rate, shape=(stems, channels, n >= 0)."""
@@ -200,12 +199,9 @@ class RateBus:
         """
         if self._resampler.in_rate == self._resampler.out_rate:
             return self.pop()
-        parts = [self.pop()]
-        parts.append(
-            self._unfold(self._resampler.push(np.zeros((self._shape[0] * self._shape[1], 1), np.float32)))
-        )
-        parts.append(self._unfold(self._resampler.flush()))
-        return np.concatenate(parts, axis=-1)
+        ready = self.pop()
+        spare = self._unfold(self._resampler.push(np.zeros((self._resampler.channels, 1), np.float32)))
+        return np.concatenate([ready, spare, self._unfold(self._resampler.flush())], axis=-1)
 
     def _unfold(self, block: FloatArray) -> FloatArray:
         return block.reshape(*self._shape, block.shape[-1])

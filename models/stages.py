@@ -64,6 +64,14 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Count:
+    """So many of so many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """A chunk of a lane; a silent one is not run."""
 
@@ -115,7 +123,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
 
     def progress(
-        self, stage: Literal["analysis", "separation"], done: int, frames: int, total_frames: int | None
+        self, stage: Literal["analysis", "separation"], chunks: Count, frames: int, total_frames: int | None
     ) -> None:
         """Report where a stage is, `frames` at the recording's rate."""
         if self.report is None:
@@ -124,8 +132,8 @@ class Job:
         self.report(
             Progress(
                 stage=stage,
-                done_chunks=done,
-                total_chunks=self.schedule.chunks if self.schedule is not None else 0,
+                done_chunks=chunks.done,
+                total_chunks=chunks.total,
                 audio_s=frames / rate,
                 total_s=total_frames / rate if total_frames is not None else None,
                 elapsed_s=time.monotonic() - self.started,
@@ -152,10 +160,12 @@ class WindowStage:
         """Do both passes over the recording."""
         job = self._job
         analysis = analyse(job.source, job.request.feeds, job.block_frames, self._observe)
-        job.schedule = schedule(job.request, analysis)
-        job.progress("separation", 0, 0, analysis.frames)
+        plan = schedule(job.request, analysis)
+        # Reported before the other stage can know of the plan, so that no two reports overlap.
+        job.progress("separation", Count(done=0, total=plan.chunks), 0, analysis.frames)
+        job.schedule = plan
         job.flow.wake()
-        self._submit_windows(job.schedule)
+        self._submit_windows(plan)
         for member in list(self._pending):
             self._submit(member)
         job.submitted.end()
@@ -165,7 +175,7 @@ class WindowStage:
         now = time.monotonic()
         if now - self._last_report >= PROGRESS_INTERVAL_S:
             self._last_report = now
-            self._job.progress("analysis", 0, frames, self._job.source.info.frames)
+            self._job.progress("analysis", Count(done=0, total=0), frames, self._job.source.info.frames)
 
     def _submit_windows(self, plan: Schedule) -> None:
         job = self._job

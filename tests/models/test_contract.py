@@ -115,7 +115,7 @@ def test_stems_that_change_with_the_blocks_that_are_read_break_the_contract() ->
     def network(windows: FloatArray) -> FloatArray:
         nonlocal calls
         calls += 1
-        return gains_network()(windows) * np.float32(1.0 if calls <= 7 else 1.001)
+        return gains_network()(windows) * np.float32(1.0 if calls <= 6 else 1.001)
 
     found = outcomes(network)
     assert found["length"] == "kept"
