@@ -79,7 +79,7 @@ def staged_folder(root: Path, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def put_in_place(root: Path, name: str, folder: Path) -> Path:
