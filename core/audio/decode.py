@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av.error
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.codec.context import Flags2
@@ -157,7 +158,12 @@ class Decoder:
                 f"choose a stream from 0 to {len(streams) - 1}",
             )
         audio = streams[self._number]
-        context = audio.codec_context
+        context = cast("AudioCodecContext | None", audio.codec_context)
+        if context is None:
+            raise InputError(
+                f"{self._name} holds sound in a coding that cannot be decoded",
+                "convert it to WAV or FLAC first",
+            )
         if context.name == "flac":
             # a frame with a wrong checksum is an error, not noise
             context.options = {"err_detect": "crccheck+explode"}
