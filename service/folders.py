@@ -103,7 +103,7 @@ def _musdb(root: Path, split: Split | None) -> Collection | None:
     kinds = {kind for _, part in parts if (kind := _kind_of(part)) is not None}
     if not kinds:
         kind = _kind_of(root)
-        if kind is None:
+        if kind is None or not _only_tracks(root, kind):
             return None
         return _single_split(root, kind, split)
     if len(kinds) > 1:
@@ -130,11 +130,23 @@ def _single_split(root: Path, kind: Kind, split: Split | None) -> Collection:
 def _kind_of(part: Path) -> Kind | None:
     """Return which MUSDB a folder of tracks belongs to, None if to none."""
     for entry in _entries(part):
-        if entry.name.endswith(STEM_SUFFIX) and not entry.is_dir():
+        if entry.name.endswith(STEM_SUFFIX) and not _is_folder(entry):
             return "musdb18"
-        if entry.is_dir() and os.path.lexists(Path(entry.path) / MIXTURE):
+        if _is_folder(entry) and os.path.lexists(Path(entry.path) / MIXTURE):
             return "musdb18-hq"
     return None
+
+
+def _only_tracks(root: Path, kind: Kind) -> bool:
+    """Whether all recordings of a folder are tracks of that kind: a stray one is no sign of MUSDB."""
+    for entry in _entries(root):
+        if _is_folder(entry):
+            if kind == "musdb18" or not os.path.lexists(Path(entry.path) / MIXTURE):
+                return False
+        elif kind == "musdb18-hq" or not entry.name.endswith(STEM_SUFFIX):
+            if Path(entry.name).suffix.lower() in AUDIO_SUFFIXES:
+                return False
+    return True
 
 
 def _split_tracks(root: Path, part: Path, split: str, kind: Kind) -> Iterator[Track]:
@@ -143,7 +155,7 @@ def _split_tracks(root: Path, part: Path, split: str, kind: Kind) -> Iterator[Tr
         if kind == "musdb18" and entry.name.endswith(STEM_SUFFIX):
             name, source = entry.name.removesuffix(STEM_SUFFIX), path
             problem = _link_problem(source, root)
-        elif kind == "musdb18-hq" and (entry.is_dir() or entry.is_symlink()):
+        elif kind == "musdb18-hq" and (_is_folder(entry) or entry.is_symlink()):
             name, source = entry.name, path / MIXTURE
             problem = _link_problem(path, root) or _mixture_problem(source, root)
         else:
@@ -193,7 +205,7 @@ def _walk(
         if entry.is_dir(follow_symlinks=False):
             if path != passed_over:
                 yield from _walk(path, root, passed_over)
-        elif entry.is_symlink() and entry.is_dir():
+        elif entry.is_symlink() and _is_folder(entry):
             yield path, InputError(f"{path} is a link to a folder", _LINK_REMEDY)
         elif path.suffix.lower() in AUDIO_SUFFIXES:
             yield path, _link_problem(path, root)
@@ -203,6 +215,14 @@ def _entries(folder: Path) -> Iterable[os.DirEntry[str]]:
     """Entries by name, without hidden ones (macOS puts `._NAME` beside each file it copies)."""
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder or a link to one; a link that leads round in a circle is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _link_problem(path: Path, root: Path) -> StemwrightError | None:

@@ -6,17 +6,16 @@ Used by `separate`, by `batch` and by the HTTP worker.
 import contextlib
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.encode import OutputFormat, check_writable, estimated_bytes
-from stemwright.core.audio.source import AudioInfo, AudioSource, FileSource, open_source
-from stemwright.core.audio.stem_mp4 import write_stem_mp4
+from stemwright.core.audio.source import AudioInfo, FileSource, open_source
+from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
 from stemwright.core.audio.tags import Tags, for_stem, read_tags
 from stemwright.models.separator import (
     CancelToken,
@@ -44,6 +43,7 @@ from stemwright.service.stem_files import (
     keeps_raw_samples,
 )
 
+DEFAULT_STEM_KBPS = 256
 _AAC = OutputFormat(container="m4a")
 # Left free for headers, tags, the result file and the file system's own needs.
 _SPARE_BYTES = 8 << 20
@@ -199,6 +199,8 @@ class _Job:
         """
         stems_each = max(len(file.stems) for file in self.place.files)
         joined = self.options.layout == "joined"
+        if self.options.layout == "stem.mp4":
+            check_stem_mp4(self.place.files[0].stems, self.info.sample_rate, self.info.channels)
         check_writable(
             self.staging.folder,
             self.options.fmt,
@@ -261,15 +263,20 @@ class _Job:
             levels = Levels(gain=gain, peak=levels.peak, clamped_samples=0)
         with contextlib.ExitStack() as stack:
             sources = [stack.enter_context(open_source(part.path)) for part in parts]
-            write_stem_mp4(
-                self.staging.path(file.path),
-                ScaledSource(self.recording, levels.gain),
-                {
-                    stem: ScaledSource(source, levels.gain)
-                    for stem, source in zip(file.stems, sources, strict=True)
-                },
-                tags=tags,
+            writer = stack.enter_context(
+                open_stem_writer(
+                    self.staging.path(file.path),
+                    file.stems,
+                    self.info.sample_rate,
+                    self.info.channels,
+                    tags=tags,
+                    bitrate_kbps=self.options.fmt.bitrate_kbps or DEFAULT_STEM_KBPS,
+                )
             )
+            readers = [source.blocks() for source in (self.recording, *sources)]
+            for blocks in zip(*readers, strict=True):
+                writer.write(np.concatenate(blocks) * np.float32(levels.gain))
+            writer.commit()
         for part in parts:
             part.path.unlink()
         return levels
@@ -307,24 +314,6 @@ class _Job:
         )
 
 
-class ScaledSource:
-    """A source with every sample multiplied by a gain."""
-
-    def __init__(self, source: AudioSource, gain: float) -> None:
-        self._source = source
-        self._gain = np.float32(gain)
-
-    @property
-    def info(self) -> AudioInfo:
-        """Rate, channels and what else is known beforehand."""
-        return self._source.info
-
-    def blocks(self, block_frames: int = 65_536) -> Iterator[FloatArray]:
-        """Float32 blocks, shape=(channels, n), 0 < n <= block_frames."""
-        for block in self._source.blocks(block_frames):
-            yield block * self._gain
-
-
 def network_facts(separator: Separator) -> tuple[NetworkFacts, ...]:
     """Describe the networks that are loaded."""
     return tuple(
@@ -342,7 +331,8 @@ def network_facts(separator: Separator) -> tuple[NetworkFacts, ...]:
 
 
 def _write_text(path: Path, text: str) -> None:
+    """Write JSON text; a name that is no Unicode becomes an escape that JSON readers undo."""
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise output_error(path, error) from error

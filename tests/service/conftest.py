@@ -68,10 +68,10 @@ class Workshop:
             return code, out.getvalue(), self.capture()[1]
 
     def separate(self, *arguments: str | Path, model: str = "tiny") -> Ended:
-        return self.run("separate", *arguments, "-m", model, "--device", "cpu")
+        return self.run("separate", "-m", model, "--device", "cpu", *arguments)
 
     def batch(self, *arguments: str | Path, model: str = "tiny") -> Ended:
-        return self.run("batch", *arguments, "-m", model, "--device", "cpu")
+        return self.run("batch", "-m", model, "--device", "cpu", *arguments)
 
     def fresh(self, *arguments: str | Path, **settings: Any) -> "subprocess.CompletedProcess[bytes]":
         """Run the command in a fresh process."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from stemwright.core.audio.source import open_source
 from tests.service.conftest import LOUD_GAINS, Workshop
 from tests.service.recordings import noise, read, recording, write
 from tests.support.tiny_models import GAINS, STEMS, install_tiny_model
@@ -181,6 +182,33 @@ def test_json_is_a_line_for_each_input(workshop: Workshop) -> None:
     assert good["result"] == json.loads(Path("out/one/result.json").read_text())
     assert (bad["outcome"], bad["error"]["code"]) == ("failed", "unusable_input")
     assert bad["error"]["remedy"]
+
+
+def test_stem_mp4_is_one_file_with_the_mixture_first(workshop: Workshop) -> None:
+    import av
+
+    song = recording(Path("song.wav"), 30_000, level=0.9)
+    ended = workshop.separate(song, "-o", "out", "--format", "stem.mp4", "--bitrate", "320", model="loud")
+    assert (ended.code, ended.lines) == (0, ["out/song/song.stem.mp4", "out/song/result.json"])
+    assert workshop.files("out") == {"song/song.stem.mp4", "song/result.json"}
+    gain = json.loads(Path("out/song/result.json").read_text())["gain"]
+    assert gain == pytest.approx(1 / 2.7, rel=1e-3)
+    with av.open("out/song/song.stem.mp4") as container:
+        assert len(container.streams.audio) == 5
+    with open_source("out/song/song.stem.mp4") as mixture:
+        samples = np.concatenate(list(mixture.blocks()), axis=1)
+    assert samples.shape == (2, 30_000)
+    error = samples - read(song) * gain
+    assert np.square(error).mean() < 0.1 * np.square(samples).mean()
+
+
+@pytest.mark.parametrize("arguments", [["--stems", "vocals"], ["--residual"]])
+def test_stem_mp4_needs_four_stems(workshop: Workshop, arguments: list[str]) -> None:
+    recording(Path("song.wav"))
+    ended = workshop.separate("song.wav", "-o", "out", "--format", "stem.mp4", *arguments)
+    assert ended.code == 2
+    assert ended.shows_error("a stem.mp4 file holds 4 stems")
+    assert workshop.files("out") == set()
 
 
 def test_existing_results_are_refused_then_replaced(workshop: Workshop) -> None:
