@@ -3,11 +3,24 @@
 What was asked for and cannot be had is an error with a remedy; nothing falls back unasked.
 """
 
+from contextlib import AbstractContextManager
+
 from stemwright.core.errors import DeviceError, OptionError
 from stemwright.models.devices import choose_device, probe_devices
 from stemwright.models.hardware import usable_cores
-from stemwright.models.manifest import Precision
 from stemwright.models.precisions import choose_precision
+from stemwright.models.rewrites.pipeline import (
+    ATTENTION,
+    CONSTANTS,
+    GATED_NORMS,
+    GATES,
+    INT8,
+    MOVES,
+    TRANSPOSED,
+    PreparedGraph,
+    Rewrite,
+    prepared_graph,
+)
 from stemwright.models.runtimes.contract import (
     FloatArray,
     ModelFiles,
@@ -64,21 +77,29 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
 
 
 def _open_cpu(model: ModelFiles, options: SessionOptions, because: str, threads: int) -> Session:
-    from stemwright.models.runtimes.onnxruntime import OnnxRuntimeSession, runtime_name
-
-    possible: frozenset[Precision] = frozenset({"float32"})
-    precision, why = choose_precision(model.manifest, "cpu", options.precision, possible)
-    facts = SessionFacts(
-        provider="cpu",
-        device="cpu",
-        runtime=runtime_name(),
-        precision=precision,
-        threads=threads,
-        parallel_calls=1,
-        batch_limit=1,
-        chosen_because=f"{because}; {why}",
+    from stemwright.models.runtimes.onnxruntime import (
+        OnnxRuntimeSession,
+        possible_precisions,
+        runtime_name,
     )
-    return OnnxRuntimeSession(model.graph_path, model.manifest.graph, facts, arena=not options.low_memory)
+
+    precision, why = choose_precision(model.manifest, "cpu", options.precision, possible_precisions())
+    rewrites: tuple[Rewrite, ...] = (CONSTANTS, ATTENTION, GATED_NORMS, GATES, TRANSPOSED, MOVES)
+    if precision == "int8":
+        rewrites = (*rewrites, INT8)
+    with _prepared(model, options, rewrites, runtime_name()) as prepared:
+        facts = SessionFacts(
+            provider="cpu",
+            device="cpu",
+            runtime=runtime_name(),
+            precision=precision,
+            threads=threads,
+            parallel_calls=1,
+            batch_limit=1,
+            chosen_because=f"{because}; {why}",
+            rewrites=prepared.rewrites,
+        )
+        return OnnxRuntimeSession(prepared.path, model.manifest.graph, facts, arena=not options.low_memory)
 
 
 def _open_openvino(model: ModelFiles, options: SessionOptions, because: str, threads: int) -> Session:
@@ -90,15 +111,29 @@ def _open_openvino(model: ModelFiles, options: SessionOptions, because: str, thr
     )
 
     precision, why = choose_precision(model.manifest, "openvino", options.precision, possible_precisions())
-    facts = SessionFacts(
-        provider="openvino",
-        device="cpu",
-        runtime=runtime_name(),
-        precision=precision,
-        threads=threads,
-        parallel_calls=1,
-        batch_limit=1,
-        chosen_because=f"{because}; {why}",
+    rewrites: tuple[Rewrite, ...] = (CONSTANTS, GATES, TRANSPOSED, MOVES)
+    if precision == "float32":
+        # Not in bfloat16: the statistics would be computed in it, which costs 10 dB of accuracy.
+        rewrites = (CONSTANTS, GATED_NORMS, GATES, TRANSPOSED, MOVES)
+    with _prepared(model, options, rewrites, runtime_name()) as prepared:
+        facts = SessionFacts(
+            provider="openvino",
+            device="cpu",
+            runtime=runtime_name(),
+            precision=precision,
+            threads=threads,
+            parallel_calls=1,
+            batch_limit=1,
+            chosen_because=f"{because}; {why}",
+            rewrites=prepared.rewrites,
+        )
+        plan = OpenVinoPlan(streams=1, cache_dir=options.cache_dir / "openvino")
+        return OpenVinoSession(prepared.path, model.manifest.graph, facts, plan)
+
+
+def _prepared(
+    model: ModelFiles, options: SessionOptions, rewrites: tuple[Rewrite, ...], runtime: str
+) -> AbstractContextManager[PreparedGraph]:
+    return prepared_graph(
+        model.graph_path, model.sha256, rewrites, runtime=runtime, cache_dir=options.cache_dir
     )
-    plan = OpenVinoPlan(streams=1, cache_dir=None)
-    return OpenVinoSession(model.graph_path, model.manifest.graph, facts, plan)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
-from stemwright.models.manifest import Graph
+from stemwright.models.hardware import cpu_flags
+from stemwright.models.manifest import Graph, Precision
+from stemwright.models.runtimes.batching import one_by_one
 from stemwright.models.runtimes.contract import FloatArray, SessionFacts
 
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OUT_OF_MEMORY", "CUDA failure 2")
@@ -40,9 +41,11 @@ class OnnxRuntimeSession:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see Session.run."""
-        feed = {port.name: np.ascontiguousarray(inputs[port.name], np.float32) for port in self.graph.inputs}
+        return one_by_one(self._call, {port.name: inputs[port.name] for port in self.graph.inputs})
+
+    def _call(self, feed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         try:
-            got = self._session.run(self._outputs, feed)
+            got = self._session.run(self._outputs, dict(feed))
         except Exception as error:  # the runtime's errors share no base class
             raise translate_failure(error) from error
         return dict(zip(self._outputs, got, strict=True))
@@ -104,6 +107,16 @@ def translate_failure(error: Exception) -> OutOfMemoryError | InternalError:
             "the network ran out of memory", "use --low-memory, a smaller batch, or another device"
         )
     return InternalError(f"ONNX Runtime failed: {_first_line(error)}", "try --device cpu --precision float32")
+
+
+def possible_precisions() -> frozenset[Precision]:
+    """Precisions that the CPU kernels compute fast and well on this machine.
+
+    int8 only where the CPU has dot products for it (VNNI): without them products of 8-bit values
+    saturate, or are slower than float32.
+    """
+    vnni = cpu_flags() & {"avx512_vnni", "avx_vnni"}
+    return frozenset({"float32", "int8"}) if vnni else frozenset({"float32"})
 
 
 def runtime_name() -> str:

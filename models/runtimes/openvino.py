@@ -11,6 +11,7 @@ import openvino as ov
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
 from stemwright.models.hardware import has_bfloat16
 from stemwright.models.manifest import Graph, Precision
+from stemwright.models.runtimes.batching import one_by_one
 from stemwright.models.runtimes.contract import FloatArray, SessionFacts
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -69,10 +70,12 @@ class OpenVinoSession:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see Session.run."""
-        feed = {port.name: np.ascontiguousarray(inputs[port.name], np.float32) for port in self.graph.inputs}
+        return one_by_one(self._call, {port.name: inputs[port.name] for port in self.graph.inputs})
+
+    def _call(self, feed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         request = self._requests.get()
         try:
-            request.infer(feed, share_inputs=True)
+            request.infer(dict(feed), share_inputs=True)
             return {
                 port.name: np.array(request.get_tensor(port.name).data, np.float32)
                 for port in self.graph.outputs
