@@ -19,6 +19,8 @@ from tests.support.fake_sessions import FakeSession, fake_manifest, fake_member,
 
 RATE = 44_100
 SEGMENT = 343_980
+SLOW_BLOCKS = 20
+"""Blocks after which the consumer waits, so that every queue has once been full, whatever the length."""
 
 
 class Generated:
@@ -47,8 +49,10 @@ def main(minutes: float) -> None:
     started, frames = time.monotonic(), 0
     with Separator([fake_member(session, manifest)], manifest.stems) as separator:
         source = Generated(round(minutes * 60 * RATE))
-        for block in separator.separate(source, SeparationOptions(residual=True)):
+        for index, block in enumerate(separator.separate(source, SeparationOptions(residual=True))):
             frames += block.frames
+            if index < SLOW_BLOCKS:
+                time.sleep(0.05)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {"frames": frames, "peak_mib": peak_mib, "seconds": time.monotonic() - started}
     sys.stdout.write(json.dumps(figures) + "\n")
