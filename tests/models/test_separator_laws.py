@@ -1,5 +1,6 @@
 """Laws of the separator: length, channels, independence of how the work is cut, silence, averages."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
-from stemwright.models.manifest import AudioFormat, ChunkPlan, Manifest
+from stemwright.core.transforms import Transform
+from stemwright.models.manifest import AudioFormat, ChunkPlan, Graph, GraphInput, GraphOutput, Manifest
 from stemwright.models.registry import ModelStore
 from stemwright.models.separator import SeparationOptions, Separator
 from stemwright.models.sessions import SessionOptions
@@ -189,6 +191,38 @@ def test_discarding_context_takes_the_chunks_from_inside_the_windows() -> None:
         clean = separate_array(separator, samples, options=SeparationOptions(discard_s=0.02))
     assert np.abs(spoiled["drums"]).max() > 1
     np.testing.assert_allclose(clean["drums"], samples * np.float32(0.4), atol=1e-6)
+
+
+# --- spectral roles ---------------------------------------------------------------------------
+
+
+class MaskSession(FakeSession):
+    """Magnitudes in, a constant mask for each stem out."""
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        magnitude = inputs["magnitude"]
+        self.batches.append(magnitude.shape[0])
+        mask = np.asarray(GAINS, np.float32)[:, None, None, None] * np.ones_like(magnitude)[:, None]
+        return {"mask": mask}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_masks_are_put_on_the_spectrum_of_their_own_window(batch_size: int) -> None:
+    graph = Graph(
+        inputs=(GraphInput(name="magnitude", role="magnitude"),),
+        outputs=(GraphOutput(name="mask", role="mask"),),
+        transform=Transform(n_fft=64, hop=16),
+    )
+    plan = ChunkPlan(input_samples=256, output_samples=200, output_offset=28)
+    manifest = fake_manifest(plan=plan).model_copy(update={"graph": graph})
+    session = MaskSession(network=gains_network(), graph=graph)
+    samples = noise(3, 1500)
+    with Separator([fake_member(session, manifest)], STEMS) as separator:
+        options = SeparationOptions(stems=("vocals", "drums"), batch_size=batch_size)
+        stems = separate_array(separator, samples, options=options)
+    assert max(session.batches) == batch_size
+    np.testing.assert_allclose(stems["drums"], samples * np.float32(0.4), atol=1e-6)
+    np.testing.assert_allclose(stems["vocals"], samples * np.float32(0.1), atol=1e-6)
 
 
 # --- silence ----------------------------------------------------------------------------------
