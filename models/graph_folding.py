@@ -20,6 +20,7 @@ _REARRANGING = frozenset(
         "Cast",
     )
 )
+_LSTM_STATES = range(5, 7)  # inputs initial_h and initial_c
 
 
 def fold_constants(model: onnx.ModelProto) -> None:
@@ -43,11 +44,22 @@ def fold_constants(model: onnx.ModelProto) -> None:
         constants |= {
             name: numpy_helper.from_array(array, name) for name, array in zip(node.output, made, strict=True)
         }
+    _drop_zero_states(kept, constants)
     used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
     del graph.node[:]
     graph.node.extend(kept)
     del graph.initializer[:]
     graph.initializer.extend(tensor for name, tensor in constants.items() if name in used)
+
+
+def _drop_zero_states(nodes: list[onnx.NodeProto], constants: dict[str, onnx.TensorProto]) -> None:
+    """Leave out initial states that are zero, which is what a recurrent node starts with anyway."""
+    for node in nodes:
+        if node.op_type == "LSTM":
+            for place in range(_LSTM_STATES.start, min(_LSTM_STATES.stop, len(node.input))):
+                state = constants.get(node.input[place])
+                if state is not None and not numpy_helper.to_array(state).any():
+                    node.input[place] = ""
 
 
 def _evaluate(

@@ -8,6 +8,7 @@ Reference: the opcodes as described by `pickletools`, which also cuts the stream
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -112,6 +113,14 @@ def read_pickle(data: bytes, names: Mapping[str, Named], load: Callable[[Any], A
     """
     machine = _Machine(names=names, load=load)
     try:
+        return _run(machine, data)
+    except (ValueError, TypeError, OverflowError, UnicodeError) as error:
+        raise _damaged(str(error).splitlines()[0] if str(error) else "cannot be read") from error
+
+
+def _run(machine: _Machine, data: bytes) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of text with bad escapes, which is refused
         for count, (opcode, argument, _) in enumerate(pickletools.genops(BytesIO(data))):
             if count > MAX_WORDS:
                 raise _damaged(f"has more than {MAX_WORDS} words")
@@ -125,8 +134,6 @@ def read_pickle(data: bytes, names: Mapping[str, Named], load: Callable[[Any], A
                 raise ModelFileError(
                     f"the checkpoint's pickle uses {opcode.name}, which no known checkpoint needs", _REMEDY
                 )
-    except (ValueError, TypeError, OverflowError, UnicodeError) as error:
-        raise _damaged(str(error).splitlines()[0] if str(error) else "cannot be read") from error
     raise _damaged("has no end")
 
 
