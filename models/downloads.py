@@ -211,12 +211,17 @@ def download(
 
 
 def _client(patience: Patience) -> httpx.Client:
-    # Only the file's own bytes count and can be resumed: no transfer compression.
-    return httpx.Client(
-        follow_redirects=True,
-        timeout=httpx.Timeout(patience.read_s, connect=patience.connect_s),
-        headers={"User-Agent": "stemwright", "Accept-Encoding": "identity"},
-    )
+    try:
+        # Only the file's own bytes count and can be resumed: no transfer compression.
+        return httpx.Client(
+            follow_redirects=True,
+            timeout=httpx.Timeout(patience.read_s, connect=patience.connect_s),
+            headers={"User-Agent": "stemwright", "Accept-Encoding": "identity"},
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as error:  # of the environment's proxy settings
+        raise SourceUnavailableError(
+            f"the proxy of the environment cannot be used: {error}", "mend HTTPS_PROXY, ALL_PROXY or NO_PROXY"
+        ) from error
 
 
 def _persist(

@@ -116,7 +116,7 @@ def _import_checkpoint(
         raise OptionError(f"{path} does not say what model it is", "give it a name with --name")
     name = checked_name(options.name or (known.name if known else ""))
     licence = _licence(known, options.licence_text)
-    AcceptedTerms(store.root).require(licence, ask, str(path))
+    AcceptedTerms(store.root).require(licence, ask, known.name if known else str(path))
     verified_by = "its content digest is the known one" if known else "nothing: it is the user's own file"
     origin = WeightsOrigin(
         source=str(path),

@@ -12,6 +12,7 @@ from stemwright.core.errors import (
     ModelNotFoundError,
     OptionError,
     SourceUnavailableError,
+    StemwrightError,
 )
 from stemwright.models import staging
 from stemwright.models.catalog import (
@@ -194,12 +195,14 @@ class _Pull:
         if self.options.force:
             return None
         try:
-            return self.store.verify(name)
+            model = self.store.verify(name)
         except ModelNotFoundError:
             return None
         except ModelFileError as error:
             self.reporter.note(f"pulling again: {error.message}")
             return None
+        self.reporter.note(f"{name} is installed and whole")
+        return model
 
     def _given(self, entry: CatalogModel) -> Installed:
         """Install from what the user gave; its errors are the user's to see."""
@@ -218,8 +221,7 @@ class _Pull:
                 return self._install(entry, fetched)
             except ModelFileError as error:
                 fetched.path.unlink(missing_ok=True)
-                failures.append(f"{source.label}: {error.message}")
-                self.reporter.note(failures[-1])
+                self._failed(source, error, failures)
         raise self._no_source(entry, failures)
 
     def _candidates(self, entry: CatalogModel, failures: list[str]) -> Iterator[tuple[Source, Fetched]]:
@@ -236,8 +238,12 @@ class _Pull:
             try:
                 yield source, fetch(source, folder, settings, self.reporter.transfer(source.label))
             except (SourceUnavailableError, ModelFileError) as error:
-                failures.append(f"{source.label}: {error.message}")
-                self.reporter.note(failures[-1])
+                self._failed(source, error, failures)
+
+    def _failed(self, source: Source, error: StemwrightError, failures: list[str]) -> None:
+        """Tell of a source that failed, in one line whatever its message is made of."""
+        failures.append(" ".join(f"{source.label}: {error.message}".split()))
+        self.reporter.note(failures[-1])
 
     def _no_source(self, entry: CatalogModel, failures: list[str]) -> SourceUnavailableError:
         """Build the error that says which file to fetch by hand and where it goes."""

@@ -6,6 +6,7 @@ the store's own: staging, locks, downloads, accepted terms.
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -77,7 +78,7 @@ class InstalledBag:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 over the members' hashes and weights: the identity of the bag in results."""
-        lines = (f"{member.model.sha256} {member.weights}\n" for member in self.members)
+        lines = (f"{member.model.sha256} {json.dumps(member.weights)}\n" for member in self.members)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -138,6 +139,11 @@ class ModelStore:
             found = [entry.name for entry in os.scandir(self.root) if _NAME.fullmatch(entry.name)]
         except (FileNotFoundError, NotADirectoryError):
             return ()
+        except OSError as error:
+            raise ModelFileError(
+                f"cannot read the folder of models {self.root}: {error.strerror}",
+                f"mend its permissions, or set {MODELS_VARIABLE} to another folder",
+            ) from error
         return tuple(sorted(name for name in found if (self.root / name / MANIFEST_FILE).is_file()))
 
     def find(self, name: str) -> Installed:

@@ -1,6 +1,8 @@
 """Pulling a model in a terminal: asking for its terms, notes and progress on standard error."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -89,6 +91,15 @@ class TerminalReporter:
     ) -> None:
         self._bars.stop()
 
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the bars away while the block asks something: both would overwrite each other."""
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()
+
     def note(self, text: str) -> None:
         """Print a line."""
         self._console.print(text)
@@ -119,9 +130,7 @@ def pull_in_terminal(
     with TerminalReporter() as reporter:
 
         def ask(licence: Licence) -> bool:
-            reporter.__exit__(None, None, None)  # a live bar and a prompt would overwrite each other
-            answer = way_to_ask(accept_licence=accept_licence)(licence)
-            reporter.__enter__()
-            return answer
+            with reporter.hidden():
+                return way_to_ask(accept_licence=accept_licence)(licence)
 
         return pull(name, store, ask=ask, options=options, reporter=reporter)

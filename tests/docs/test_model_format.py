@@ -65,6 +65,12 @@ def test_the_examples_are_valid(text: str) -> None:
     assert parse_manifest(text, where="the page").name in ("my-model", "pair")
 
 
+@pytest.mark.parametrize("weight", ["NaN", "Infinity", "-1.0", "0.0"])
+def test_a_bags_weights_have_to_make_sense(weight: str) -> None:
+    with pytest.raises(ModelFileError):
+        parse_manifest(EXAMPLES[1].replace("1.0", weight), where="the page")
+
+
 def test_there_is_an_example_of_each_kind_and_the_key_is_right() -> None:
     assert {type(parse_manifest(text, where="")) for text in EXAMPLES} == {Manifest, Bag}
     assert MANIFEST_KEY in CODE
@@ -77,6 +83,7 @@ def test_there_is_an_example_of_each_kind_and_the_key_is_right() -> None:
         ('"schema_version": 1', '"schema_version": "1.0"'),
         ('"family"', '"new_field": 1, "family"'),
         ('"sample_rate": 44100', '"sample_rate": 999'),
+        ('"channels": 2', '"channels": NaN'),
         ('"name": "my-model"', '"name": "../x"'),
         ('"role": "waveform"', '"role": "cac"'),
         ('"output_samples": 441000', '"output_samples": 441001'),

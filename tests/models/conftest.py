@@ -11,7 +11,8 @@ from tests.support.model_host import ModelHost, model_host
 
 
 @pytest.fixture
-def host() -> Iterator[ModelHost]:
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHost]:
+    monkeypatch.setenv("NO_PROXY", "*")
     with model_host() as running:
         yield running
 

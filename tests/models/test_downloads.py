@@ -233,6 +233,15 @@ def test_a_silent_host_times_out(host: ModelHost, tmp_path: Path) -> None:
     silence.set()
 
 
+def test_a_senseless_proxy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "gopher://proxy")
+    monkeypatch.setenv("http_proxy", "gopher://proxy")
+    with pytest.raises(SourceUnavailableError, match="proxy of the environment"):
+        fetch("http://nowhere.invalid/m", tmp_path / "m")
+
+
 def test_a_full_disk_is_told_before_the_first_byte(
     host: ModelHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
