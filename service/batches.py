@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from stemwright.core.errors import CancelledError, InputError, StemwrightError
 from stemwright.models.separator import CancelToken, Progress
 from stemwright.service.folders import Collection, Track
-from stemwright.service.ledger import Event, InputPrint, Ledger, Row, WrittenFile, written_files
+from stemwright.service.ledger import InputPrint, Ledger, Row, WrittenFile, written_files
 from stemwright.service.naming import RESULT_FILE, safe_name
 from stemwright.service.outcomes import FATAL_ERRORS, error_facts, unforeseen
 from stemwright.service.places import Place, PlacedFile
@@ -74,14 +74,14 @@ class BatchPlan:
             PlacedFile(path=track.target / self._file_name(track, stem), stems=stems)
             for stem, stems in self._file_stems()
         )
-        ours = before is not None and bool(before.files)
+        ours = before.ever_written if before is not None else ()
         return Place(
             out=self.out,
             label=safe_name(track.target.name),
             files=files,
             result=track.target / RESULT_FILE if plain else None,
-            replace=self.overwrite or ours,
-            stale=tuple(PurePosixPath(file.path) for file in before.files) if before is not None else (),
+            replace=self.overwrite or bool(ours),
+            stale=tuple(PurePosixPath(path) for path in ours),
         )
 
     def _file_stems(self) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -249,7 +249,7 @@ class BatchRun:
             if (
                 before is not None and before.event == "publishing"
             ):  # a kill came between the files and the row
-                before = self._write(_with_event(before, "done"), None)
+                before = self._write(_done(before), None)
             return Outcome(track=track, action=action, row=before)
         if track.problem is not None:
             raise track.problem
@@ -258,7 +258,7 @@ class BatchRun:
 
         def ready(result: TrackResult, staging: Staging) -> None:
             files = written_files((path, staging.path(path)) for path in place.published)
-            rows.append(self._write(self._row(track, identity, result, files), result))
+            rows.append(self._write(self._row(track, identity, result, files, before), result))
 
         result = separate_to_files(
             self.engine,
@@ -270,7 +270,7 @@ class BatchRun:
             network=self._network,
             ready=ready,
         )
-        row = self._write(_with_event(rows[0], "done"), result)
+        row = self._write(_done(rows[0]), result)
         return Outcome(track=track, action=action, row=row, result=result)
 
     def _failed(self, track: Track, before: Row | None, error: StemwrightError) -> Outcome:
@@ -281,13 +281,18 @@ class BatchRun:
             input=None,
             model_sha256=self.plan.identity.model_sha256,
             settings_sha256=self.plan.identity.settings_sha256,
-            files=before.files if before is not None else (),
+            stale=before.ever_written if before is not None else (),
             error=error_facts(error),
         )
         return Outcome(track=track, action="fail", row=self._write(row, None), error=error)
 
     def _row(
-        self, track: Track, identity: InputPrint | None, result: TrackResult, files: tuple[WrittenFile, ...]
+        self,
+        track: Track,
+        identity: InputPrint | None,
+        result: TrackResult,
+        files: tuple[WrittenFile, ...],
+        before: Row | None,
     ) -> Row:
         return Row(
             track=track.key,
@@ -296,6 +301,7 @@ class BatchRun:
             model_sha256=self.plan.identity.model_sha256,
             settings_sha256=self.plan.identity.settings_sha256,
             files=files,
+            stale=before.ever_written if before is not None else (),
             seconds=result.seconds,
             wall_seconds=result.wall_seconds,
         )
@@ -309,8 +315,8 @@ class BatchRun:
         return row
 
 
-def _with_event(row: Row, event: Event) -> Row:
-    return dataclasses.replace(row, event=event)
+def _done(row: Row) -> Row:
+    return dataclasses.replace(row, event="done", stale=())
 
 
 def fingerprint(path: Path, known: InputPrint | None) -> InputPrint:

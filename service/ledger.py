@@ -68,6 +68,8 @@ class Row:
         Identity of what made the stems.
     files
         What was written.
+    stale
+        Files of earlier rows that this one replaces and that may still be there if it was interrupted.
     seconds, wall_seconds
         Duration of the audio and of the work.
     error
@@ -82,9 +84,15 @@ class Row:
     model_sha256: str
     settings_sha256: str
     files: tuple[WrittenFile, ...] = ()
+    stale: tuple[str, ...] = ()
     seconds: float | None = None
     wall_seconds: float | None = None
     error: ErrorFacts | None = None
+
+    @property
+    def ever_written(self) -> tuple[str, ...]:
+        """All files of the track that this or an earlier row may have left."""
+        return tuple(dict.fromkeys((*(file.path for file in self.files), *self.stale)))
 
     def complete(self, out: Path) -> bool:
         """Whether all its files are in place; of a track not known to be done, those very files."""
@@ -215,6 +223,7 @@ def _parse(line: bytes, path: Path) -> Row:
             raise ValueError("another schema")
         data.pop("result")
         data["files"] = tuple(WrittenFile(**file) for file in data["files"])
+        data["stale"] = tuple(data["stale"])
         data["input"] = InputPrint(**data["input"]) if data["input"] is not None else None
         data["error"] = ErrorFacts(**data["error"]) if data["error"] is not None else None
         return Row(**data)

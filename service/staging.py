@@ -80,8 +80,8 @@ class Staging:
         """Give all files their final names.
 
         A folder that does not exist yet appears with all its files by one rename. In a folder that
-        exists, the last of `files` is removed first and put in place last, each by a rename of its own:
-        where it exists, the others are complete.
+        exists, the last of `files` is removed first, then what is stale; then each file is put in place by
+        a rename of its own, the last one last: where it exists, the others are complete.
 
         Parameters
         ----------
@@ -104,17 +104,18 @@ class Staging:
                 (self.out / common).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / common).rename(self.out / common)
             else:
-                self._replace(files, replace=replace)
-            for file in set(stale) - set(files):
-                (self.out / file).unlink(missing_ok=True)
+                self._replace(files, set(stale) - set(files), replace=replace)
             _flush_folders({(self.out / file).parent for file in files} | {(self.out / common).parent})
         except OSError as error:
             raise output_error(self.out, error) from error
 
-    def _replace(self, files: Sequence[PurePosixPath], *, replace: bool) -> None:
+    def _replace(
+        self, files: Sequence[PurePosixPath], stale: Iterable[PurePosixPath], *, replace: bool
+    ) -> None:
         if not replace:
             refuse_existing(self.out, files)
-        (self.out / files[-1]).unlink(missing_ok=True)
+        for file in (files[-1], *stale):
+            (self.out / file).unlink(missing_ok=True)
         for file in files:
             (self.out / file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / file).replace(self.out / file)
