@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from stemwright.core.audio.mp3 import count
+from stemwright.core.audio.mp3 import count, skip_id3v2
 from stemwright.core.audio.ogg import last_page, vorbis_end
 
 # Sizes that programs which write to a pipe leave in a WAV header: unknown, read to the end
@@ -60,7 +60,7 @@ def inspect(file: BinaryIO) -> Structure:
     """
     size = file.seek(0, 2)
     try:
-        start = _skip_id3v2(file, size)
+        start = skip_id3v2(file)
         file.seek(start)
         head = file.read(12)
         return replace(_inspect(file, head, start, size), known=_is_known(head))
@@ -99,19 +99,6 @@ def _beyond(end: int, size: int) -> Structure:
     if end <= size:
         return Structure()
     return Structure(fault=f"its header promises {end} bytes, the file has {size}")
-
-
-def _skip_id3v2(file: BinaryIO, size: int) -> int:
-    """Offset behind the ID3v2 tags at the beginning, which MP3 and FLAC files may have."""
-    offset = 0
-    while offset < size:
-        file.seek(offset)
-        head = file.read(10)
-        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
-            break
-        length = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
-        offset += 10 + length + (10 if head[5] & 0x10 else 0)
-    return offset
 
 
 def _wav(file: BinaryIO, start: int, size: int, *, sixty_four: bool) -> Structure:

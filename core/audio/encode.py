@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,15 +22,23 @@ from stemwright.core.errors import InternalError, OutputError, ResourceError
 PART_PREFIX = ".stemwright-"
 PART_SUFFIX = ".part"
 
-Container = Literal["wav", "flac", "mp3", "ogg", "m4a"]
+ContainerName = Literal["wav", "flac", "mp3", "ogg", "m4a"]
 BitDepth = Literal["16", "24", "32f"]
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _AAC_RATES = (7350, *_MP3_RATES, 64000, 88200, 96000)
 _FLAC_RATES = range(1000, 655_351)
 _VORBIS_RATES = range(6000, 200_001)
-# libsndfile writes Vorbis channels beyond stereo in the order given, not in that of the format.
-_MAX_CHANNELS = {"wav": 64, "flac": 8, "mp3": 2, "ogg": 2, "m4a": 8}
+# libsndfile writes Vorbis channels beyond stereo in the order given, not in that of the format;
+# FFmpeg's AAC encoder takes only the layouts that AAC has numbers for.
+_CHANNELS: Mapping[str, Container[int]] = {
+    "wav": range(1, 65),
+    "flac": range(1, 9),
+    "mp3": (1, 2),
+    "ogg": (1, 2),
+    "m4a": (1, 2, 6),
+}
+_KBPS = {"mp3": range(8, 321), "ogg": range(32, 501), "m4a": range(16, 513)}
 _DEFAULT_KBPS = {"mp3": 320, "m4a": 256, "ogg": 256}
 # Nominal kbit/s of libvorbis' qualities 0 to 1 in steps of 0.1, 44.1 kHz stereo.
 _VORBIS_KBPS = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)
@@ -50,7 +58,7 @@ class OutputFormat:
         For lossy formats; by default 320 for MP3, 256 for AAC, 256 nominal for Vorbis.
     """
 
-    container: Container
+    container: ContainerName
     bit_depth: BitDepth = "16"
     bitrate_kbps: int | None = None
 
@@ -297,6 +305,12 @@ def check_format(fmt: OutputFormat, sample_rate: int, channels: int) -> None:
         It cannot; the remedy names the formats that can.
     """
     fault = _fault(fmt, sample_rate, channels)
+    kbps = _KBPS.get(fmt.container)
+    if not fault and kbps and fmt.bitrate_kbps is not None and fmt.bitrate_kbps not in kbps:
+        raise OutputError(
+            f"{fmt.container} cannot be written with {fmt.bitrate_kbps} kbit/s",
+            f"use {kbps.start} to {kbps.stop - 1} kbit/s",
+        )
     if not fault:
         return
     others = [
@@ -311,7 +325,7 @@ def _fault(fmt: OutputFormat, sample_rate: int, channels: int) -> str:
     rates = {"mp3": _MP3_RATES, "m4a": _AAC_RATES, "flac": _FLAC_RATES, "ogg": _VORBIS_RATES}
     if fmt.container == "flac" and fmt.bit_depth == "32f":
         return "FLAC cannot hold 32-bit float samples"
-    if channels > _MAX_CHANNELS[fmt.container]:
+    if channels not in _CHANNELS[fmt.container]:
         return f"{fmt.container} cannot hold {channels} channels"
     if fmt.container in rates and sample_rate not in rates[fmt.container]:
         return f"{fmt.container} cannot hold audio at {sample_rate} Hz"

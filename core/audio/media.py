@@ -3,8 +3,11 @@
 from typing import BinaryIO
 
 import av
+import av.error
 import av.logging
 from av.container import InputContainer
+
+from stemwright.core.audio.mp3 import skip_id3v2, starts_with_frames
 
 # FFmpeg's messages would reach standard error otherwise; what matters becomes an exception.
 av.logging.set_level(None)
@@ -15,6 +18,8 @@ _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,mp3,mpc,mpc8,"
     "mpeg,mpegts,nut,ogg,oma,tak,tta,voc,w64,wav,wsd,wv"
 )
+
+_FRAMES_BYTES = 8192
 
 
 class _Nameless:
@@ -36,7 +41,20 @@ def open_media(file: BinaryIO) -> InputContainer:
     OSError
         It cannot be read.
     """
-    return av.open(_Nameless(file), "r", options={"format_whitelist": _FORMATS}, metadata_errors="replace")
+    try:
+        return _open(file, None)
+    except av.error.FFmpegError:
+        # MP3 has no magic number, and FFmpeg takes very short ones for something else
+        file.seek(skip_id3v2(file))
+        if not starts_with_frames(file.read(_FRAMES_BYTES)):
+            raise
+        file.seek(0)
+        return _open(file, "mp3")
+
+
+def _open(file: BinaryIO, form: str | None) -> InputContainer:
+    options = {"format_whitelist": _FORMATS}
+    return av.open(_Nameless(file), "r", format=form, options=options, metadata_errors="replace")
 
 
 def kind_of(container: InputContainer) -> str:

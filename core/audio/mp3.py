@@ -1,6 +1,7 @@
 """Frame headers of MPEG audio, layer III (ISO 11172-3, 2.4.2.3, and 13818-3 for the lower rates)."""
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 _KBPS_MPEG1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBPS_MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
@@ -27,6 +28,31 @@ def frame_bytes(header: bytes) -> int:
         return 144_000 * _KBPS_MPEG1[bitrate_index] // _RATES_MPEG1[rate_index] + padding
     rate = _RATES_MPEG1[rate_index] // (2 if version == 2 else 4)
     return 72_000 * _KBPS_MPEG2[bitrate_index] // rate + padding
+
+
+def starts_with_frames(data: bytes, *, wanted: int = 3) -> bool:
+    """Whether data begins with frames that follow each other: `wanted` of them, or to the end."""
+    at = 0
+    for _ in range(wanted):
+        length = frame_bytes(data[at : at + 4])
+        if length < 4:
+            return False
+        at += length
+        if at == len(data):
+            return True
+    return True
+
+
+def skip_id3v2(file: BinaryIO) -> int:
+    """Offset behind the ID3v2 tags at the beginning, which MP3 and FLAC files may have."""
+    offset = 0
+    while True:
+        file.seek(offset)
+        head = file.read(10)
+        if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
+            return offset
+        length = (head[6] << 21) | (head[7] << 14) | (head[8] << 7) | head[9]
+        offset += 10 + length + (10 if head[5] & 0x10 else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,8 @@ def add_user_data(movie: bytes, kind: bytes, payload: bytes) -> bytes:
     return changed(movie, b"udta", lambda user: user + box(kind, payload))
 
 
-def hide_priming(movie: bytes, delay: int, priming: int) -> bytes:
-    """Make the edit lists of tracks that start late skip the encoder's priming.
+def hide_priming(movie: bytes, *, delay: int, priming: int, frames: int) -> bytes:
+    """Make tracks that start late skip the encoder's priming.
 
     FFmpeg's muxer lets such a track begin with the priming, before the first sample.
 
@@ -105,15 +105,14 @@ def hide_priming(movie: bytes, delay: int, priming: int) -> bytes:
         Time of the first sample, in samples.
     priming
         Samples of the encoder's delay.
+    frames
+        Samples from the first to the last.
     """
-
-    def edits(body: bytes) -> bytes:
-        length = struct.unpack_from(">I", body, 20)[0]
-        # version 0, two edits of duration, media time and rate: an empty one, then the sound
-        return struct.pack(">IIIiIIiI", 0, 2, delay, -1, 0x10000, max(0, length - priming), priming, 0x10000)
+    # version 1, two edits of duration, media time and rate: an empty one, then the sound
+    edits = struct.pack(">BxxxIQqIQqI", 1, 2, delay, -1, 0x10000, frames, priming, 0x10000)
 
     def track(body: bytes) -> bytes:
-        return changed(body, b"edts", lambda inner: changed(inner, b"elst", edits))
+        return changed(body, b"edts", lambda inner: changed(inner, b"elst", lambda _: edits))
 
     return b"".join(box(kind, track(body) if kind == b"trak" else body) for kind, body in children(movie))
 

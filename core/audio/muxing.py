@@ -156,10 +156,10 @@ class Track:
     ) -> None:
         self.clamped = 0
         self.start = round(start_s * sample_rate)
+        self.frames = 0
         self._container = container
         self._encoding = encoding
         self._rate = sample_rate
-        self._position = self.start
         # AAC has places for its channels only, not names
         self._layout = pyav_layout(channels, None if encoding.style == "mp4" else layout)
         stream = container.add_stream(encoding.codec, rate=sample_rate, options=dict(encoding.codec_options))
@@ -192,9 +192,9 @@ class Track:
             np.ascontiguousarray(samples), format=encoding.sample_format, layout=self._layout
         )
         frame.sample_rate = self._rate
-        frame.pts = self._position
+        frame.pts = self.start + self.frames
         frame.time_base = Fraction(1, self._rate)
-        self._position += block.shape[1]
+        self.frames += block.shape[1]
         self._container.mux(self.stream.encode(frame))
 
 

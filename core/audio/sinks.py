@@ -109,8 +109,14 @@ class ContainerSink:
             self._cover = None
 
     def _complete_movie(self) -> None:
-        if self._track.start:
-            edit_movie(self._file, lambda movie: hide_priming(movie, self._track.start, AAC_PRIMING))
+        track = self._track
+        if track.start:
+            edit_movie(
+                self._file,
+                lambda movie: hide_priming(
+                    movie, delay=track.start, priming=AAC_PRIMING, frames=track.frames
+                ),
+            )
         add_movie_tags(self._file, self._tags)
 
 
