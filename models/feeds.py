@@ -147,7 +147,7 @@ class FeedReader:
         self.peak = 0.0
 
     def __iter__(self) -> Iterator[tuple[int, FloatArray]]:
-        with closing(_generator(self._source.blocks(self._block_frames))) as blocks:
+        with closing(_Closable(self._source.blocks(self._block_frames))) as blocks:
             for block in blocks:
                 self.frames += block.shape[1]
                 self.peak = max(self.peak, float(block.max()), -float(block.min()))
@@ -179,7 +179,7 @@ class Lockstep:
 
     source: AudioSource
     block_frames: int
-    _blocks: Iterator[FloatArray] | None = field(default=None, init=False)
+    _blocks: "_Closable | None" = field(default=None, init=False)
     _rest: FloatArray | None = field(default=None, init=False)
 
     def take(self, count: int) -> FloatArray:
@@ -191,7 +191,7 @@ class Lockstep:
             The recording has become shorter than it was in the first pass.
         """
         if self._blocks is None:
-            self._blocks = _generator(self.source.blocks(self.block_frames))
+            self._blocks = _Closable(self.source.blocks(self.block_frames))
         piece = np.empty((self.source.info.channels, count), np.float32)
         position = 0
         while position < count:
@@ -207,7 +207,7 @@ class Lockstep:
     def close(self) -> None:
         """Stop reading."""
         if self._blocks is not None:
-            _generator(self._blocks).close()
+            self._blocks.close()
 
 
 class SlidingBuffer:
@@ -278,12 +278,9 @@ def changed_while_read() -> InputError:
     return InputError("the recording changed while it was being read", "separate it again")
 
 
-def _generator(blocks: Iterator[FloatArray]) -> "_Closable":
-    """Give any iterator a `close`, so that a decoder is released at once when reading ends early."""
-    return _Closable(blocks)
-
-
 class _Closable:
+    """Any iterator with a `close`, so that a decoder is released at once when reading ends early."""
+
     def __init__(self, blocks: Iterator[FloatArray]) -> None:
         self._blocks = blocks
 

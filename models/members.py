@@ -1,6 +1,7 @@
 """The models behind a separator: their sessions, and calls that get smaller when memory runs out."""
 
 import dataclasses
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from stemwright.models.manifest import Graph, Manifest
 from stemwright.models.registry import Installed, InstalledModel, ModelStore, open_model
 from stemwright.models.roles import ModelInputs, model_inputs, stems_from_outputs
 from stemwright.models.sessions import Session, SessionFacts, SessionOptions, open_session
+
+_LOG = logging.getLogger(__name__)
 
 ModelChoice = str | Path | Installed
 """A model by name, by path, or already opened in the registry."""
@@ -111,6 +114,12 @@ class Member:
                     raise
                 with self._lock:
                     self._fitting_batch = min((count + 1) // 2, self._fitting_batch or size)
+                _LOG.warning(
+                    "%s: a batch of %d did not fit; at most %d from here on",
+                    self.name,
+                    count,
+                    self._fitting_batch,
+                )
                 continue
             done += count
         if len(parts) == 1:
