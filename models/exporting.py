@@ -88,7 +88,9 @@ def _write_file(model: InstalledModel, target: Path, form: ExportForm) -> None:
             stems=len(manifest.stems),
             samples=manifest.plan.input_samples,
         )
-        manifest = manifest.model_copy(update={"graph": standalone_graph(manifest.graph)})
+        # What was measured was measured on the other graph.
+        changes = {"graph": standalone_graph(manifest.graph), "parity": None, "safe_precisions": ()}
+        manifest = manifest.model_copy(update=changes)
     _embed(proto, manifest)
     if proto.ByteSize() > _MAX_MESSAGE:
         raise ModelFileError(f"{model.name} is too large for one file", "export it as a folder")

@@ -3,9 +3,11 @@
 import dataclasses
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from stemwright.core.errors import (
     OptionError,
     SourceUnavailableError,
 )
+from stemwright.models import staging
 from stemwright.models.catalog import (
     HTDEMUCS,
     CatalogEntry,
@@ -291,6 +294,38 @@ def test_a_killed_pull_leaves_nothing_half_and_the_next_one_goes_on(
     assert list((tmp_path / ".staging" / "htdemucs").iterdir())
     run_pull(store)
     assert len(host.requests) == 1  # the whole download of the killed pull is used
+    assert_clean(store, "htdemucs")
+
+
+def _pull_for_ever(root: Path, entry: CatalogModel) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stemwright.models.pull.catalog_entry", {"htdemucs": entry}.get)
+        while True:
+            run_pull(ModelStore(root), force=True)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_the_whole_model_or_none(
+    host: ModelHost, tmp_path: Path, catalog: dict[str, CatalogEntry]
+) -> None:
+    catalog["htdemucs"] = entry = entry_of(host)
+    host.serve("/htdemucs/s.safetensors", Hosted(GOOD))
+    store, rng = ModelStore(tmp_path), random.Random(5)
+    run_pull(store)
+    for _ in range(8):
+        answered = len(host.requests)
+        child = multiprocessing.get_context("spawn").Process(target=_pull_for_ever, args=(tmp_path, entry))
+        child.start()
+        while len(host.requests) == answered and child.is_alive():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+        child.kill()
+        child.join()
+        for name in store.names():
+            store.verify(name)
+        with staging.name_lock(tmp_path, "htdemucs"):
+            store.verify("htdemucs")  # a replacement that broke off between its two renames is undone
+    run_pull(store, force=True)
     assert_clean(store, "htdemucs")
 
 
