@@ -116,7 +116,7 @@ class _Bars:
     @contextlib.contextmanager
     def track(self, label: str) -> Iterator[Callable[[Progress], None]]:
         with self.display.track(label) as bar:
-            yield lambda progress: bar.update(progress.fraction, progress.stage)
+            yield bar.update
 
 
 def _told(outcome: Outcome, display: ProgressDisplay, *, json_lines: bool) -> Outcome:

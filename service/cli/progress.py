@@ -2,12 +2,15 @@
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from stemwright.models.separator import Progress
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich import progress as rich_progress
 
 _LABEL_WIDTH = 32
 # Bars beyond this many would scroll.
@@ -17,14 +20,24 @@ _MAX_BARS = 8
 class TrackBar:
     """The bar of one track; without a display it does nothing."""
 
-    def __init__(self, progress: "Progress | None", task: "TaskID | None") -> None:
+    def __init__(
+        self, progress: "rich_progress.Progress | None", task: "rich_progress.TaskID | None"
+    ) -> None:
         self._progress = progress
         self._task = task
 
-    def update(self, fraction: float, stage: str) -> None:
-        """Show the measured fraction (0..1) of the work done, and what is going on."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=min(fraction, 1.0), stage=stage)
+    def update(self, progress: Progress) -> None:
+        """Show how much of the network's work is done, measured in chunks, and what is going on.
+
+        The first reading of the recording counts for nothing: it is quick, and the time left is
+        estimated from the network's pace.
+        """
+        if self._progress is None or self._task is None:
+            return
+        separating = progress.stage == "separation"
+        fraction = progress.fraction if separating else 0.0
+        stage = "reading" if not separating else "separating" if fraction < 1 else "writing"
+        self._progress.update(self._task, completed=fraction, stage=stage)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -45,7 +58,8 @@ class ProgressDisplay:
     def __init__(self, tracks: int = 1) -> None:
         self._progress = _bars() if sys.stderr.isatty() else None
         self._bars = 0
-        self._all: TaskID | None = None
+        self._counting = threading.Lock()  # tracks of a batch run in threads of their own
+        self._all: rich_progress.TaskID | None = None
         if self._progress is not None and tracks > 1:
             self._all = self._progress.add_task("all tracks", total=tracks, stage=f"0 of {tracks}")
         self._tracks = tracks
@@ -70,11 +84,11 @@ class ProgressDisplay:
             shown = label if len(label) <= _LABEL_WIDTH else f"{label[: _LABEL_WIDTH - 1]}…"
             task = self._progress.add_task(shown.replace("[", r"\["), total=1.0, stage="opening")
         bar = TrackBar(self._progress, task)
-        self._bars += 1
+        with self._counting:
+            self._bars += 1
         try:
             yield bar
         finally:
-            self._bars -= 1
             bar.close()
             self._count()
 
@@ -90,12 +104,15 @@ class ProgressDisplay:
                 self._progress.start()
 
     def _count(self) -> None:
-        self._done += 1
-        if self._progress is not None and self._all is not None:
-            self._progress.update(self._all, completed=self._done, stage=f"{self._done} of {self._tracks}")
+        with self._counting:
+            self._bars -= 1
+            self._done += 1
+            if self._progress is not None and self._all is not None:
+                stage = f"{self._done} of {self._tracks}"
+                self._progress.update(self._all, completed=self._done, stage=stage)
 
 
-def _bars() -> "Progress":
+def _bars() -> "rich_progress.Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

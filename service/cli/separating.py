@@ -170,20 +170,11 @@ def _to_stdout(engine: Engine, item: str, options: TrackOptions) -> int:
         file = PlacedFile(path=PurePosixPath(f"stems.{options.extension}"), stems=stems)
         place = Place(out=Path(folder), label="stdout", files=(file,), result=None)
         with display.track(track_name(item)) as bar:
-            separate_to_files(engine, item, place, options, progress=shown_by(bar.update))
+            separate_to_files(engine, item, place, options, progress=bar.update)
         with (Path(folder) / file.path).open("rb") as stream:
             shutil.copyfileobj(stream, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     return exit_code([None])
-
-
-def shown_by(update: Callable[[float, str], None]) -> Callable[[Progress], None]:
-    """Turn the engine's progress into a bar's."""
-
-    def report(progress: Progress) -> None:
-        update(progress.fraction, progress.stage)
-
-    return report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +237,7 @@ class _Run:
             if early is not None:
                 raise early
             with display.track(place.label) as bar:
-                result = self._separate(item, place, shown_by(bar.update))
+                result = self._separate(item, place, bar.update)
         except FATAL_ERRORS:
             raise
         except StemwrightError as error:
