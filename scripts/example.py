@@ -33,7 +33,7 @@ def main() -> None:
     pull += ["--accept-licence"] if options.accept_licence else []
     pull += ["--from", options.source] if options.source else []
     environment.run(*pull)
-    environment.run(stemwright, "separate", EXCERPT, "-o", "separated", "-m", MODEL, *rest)
+    environment.run(stemwright, "separate", EXCERPT, "-o", "separated", "-m", MODEL, "--overwrite", *rest)
     environment.say(f"done in {time.monotonic() - started:.0f} s in all; listen to ./separated/excerpt/")
 
 
