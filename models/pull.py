@@ -184,11 +184,23 @@ class _Pull:
         with staging.name_lock(self.store.root, entry.name):
             if (installed := self._whole(entry.name)) is not None:
                 return installed
-            members = [self.model(member.model) for member in entry.members]
+            members = self._bag_members(entry)
             with staging.staged_folder(self.store.root, entry.name) as folder:
                 manifest = _bag_manifest(entry, members[0])
                 (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1))
                 return self.store.install(folder)
+
+    def _bag_members(self, entry: CatalogBag) -> list[Installed]:
+        try:
+            return [self.model(member.model) for member in entry.members]
+        except SourceUnavailableError as error:
+            settings = self.options.settings
+            files = [describe(_verifiable(member.model)[0], settings) for member in entry.members]
+            raise SourceUnavailableError(
+                error.message,
+                f"fetch {', '.join(files)} by hand into one folder and run `stemwright models pull "
+                f"{entry.name} --from FOLDER`; the models go to {self.store.root}",
+            ) from error
 
     def _whole(self, name: str) -> Installed | None:
         """Return the model if it is installed and whole, and is not to be pulled again."""
@@ -248,9 +260,9 @@ class _Pull:
     def _no_source(self, entry: CatalogModel, failures: list[str]) -> SourceUnavailableError:
         """Build the error that says which file to fetch by hand and where it goes."""
         settings = self.options.settings
-        first = next(source for source in entry.sources if isinstance(source, WebSource))
+        first, *rest = _verifiable(entry)
         place = self.store.downloads(entry.name) / first.file_name
-        others = "".join(f" or {describe(s, settings)}" for s in entry.sources if s is not first)
+        others = "".join(f" or {describe(source, settings)}" for source in rest)
         remedy = (
             f"fetch {describe(first, settings)}{others} by hand and run "
             f"`stemwright models pull {entry.name} --from FILE`, or place {first.file_name} at {place} "
@@ -288,6 +300,15 @@ class _Pull:
                 self.reporter.note(f"no stored case for {entry.name}: its output was not compared")
             finish_manifest(folder, description=entry.description, origin=origin, parity=parity)
             return self.store.install(folder)
+
+
+def _verifiable(entry: CatalogModel) -> list[Source]:
+    """Return the sources whose file is known again when it was fetched by hand."""
+    return [source for source in entry.sources if entry.content_sha256 or _has_hash(source)]
+
+
+def _has_hash(source: Source) -> bool:
+    return not isinstance(source, WebSource) or bool(source.sha256_prefix)
 
 
 def _verified_by(entry: CatalogModel, content_sha256: str, fetched: Fetched) -> str:

@@ -16,6 +16,7 @@ from stemwright.models.catalog import (
     CatalogEntry,
 )
 from stemwright.models.registry import InstalledBag, ModelStore
+from stemwright.models.sources import SourceSettings
 from tests.models.test_registry import single_file
 from tests.support.model_host import Hosted, ModelHost
 from tests.support.tiny_models import install_tiny_model
@@ -88,6 +89,22 @@ def test_from_a_complete_model(
     assert_clean(store, "htdemucs")
 
 
+def test_the_file_to_fetch_by_hand_is_one_that_will_be_known(
+    host: ModelHost, tmp_path: Path, catalog: dict[str, CatalogEntry]
+) -> None:
+    catalog["htdemucs"] = entry = dataclasses.replace(entry_of(host), content_sha256="")
+    store, offline = ModelStore(tmp_path), SourceSettings(offline=True)
+    with pytest.raises(SourceUnavailableError) as caught:
+        run_pull(store, settings=offline)
+    name = entry.sources[1].file_name
+    assert name.endswith(".th") and f"place {name} at" in caught.value.remedy
+    assert "safetensors" not in caught.value.remedy
+    place = store.downloads("htdemucs")
+    place.mkdir(parents=True)
+    (place / name).write_bytes(GOOD)
+    assert run_pull(store, settings=offline).name == "htdemucs"
+
+
 # Bags
 
 
@@ -131,8 +148,9 @@ def test_a_bag_that_broke_off_keeps_its_finished_members(
     catalog["htdemucs_ft"] = bag_of(host, contents)
     host.serve("/htdemucs_ft.drums/s.safetensors", Hosted(GOOD))
     store = ModelStore(tmp_path)
-    with pytest.raises(SourceUnavailableError, match=r"htdemucs_ft\.bass"):
+    with pytest.raises(SourceUnavailableError, match=r"htdemucs_ft\.bass") as caught:
         run_pull(store, name="htdemucs_ft")
+    assert "pull htdemucs_ft --from FOLDER" in caught.value.remedy
     assert_clean(store, "htdemucs_ft.drums")
 
 
