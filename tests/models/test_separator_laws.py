@@ -100,7 +100,7 @@ def test_models_of_one_channel(mode: str, channels: int) -> None:
 # --- laws -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     frames=st.integers(1, 2500),
     batch_size=st.integers(1, 6),
@@ -193,6 +193,24 @@ def test_discarding_context_takes_the_chunks_from_inside_the_windows() -> None:
     np.testing.assert_allclose(clean["drums"], samples * np.float32(0.4), atol=1e-6)
 
 
+def test_shifted_passes_are_averaged() -> None:
+    samples = noise(2, 1200)
+    with fake_separator() as separator:
+        stems = separate_array(separator, samples, options=SeparationOptions(shifts=3, seed=1))
+    np.testing.assert_allclose(stems["bass"], samples * np.float32(0.3), atol=1e-6)
+
+
+def test_another_seed_shifts_otherwise() -> None:
+    samples = noise(2, 1200)
+    with fake_separator(context_network()) as separator:
+        one, again, other = (
+            separate_array(separator, samples, options=SeparationOptions(shifts=1, seed=seed))["bass"]
+            for seed in (1, 1, 2)
+        )
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 1e-3
+
+
 # --- spectral roles ---------------------------------------------------------------------------
 
 
@@ -238,6 +256,12 @@ def test_silence_gives_silence_without_the_network() -> None:
     assert session.batches == []
     assert all(not samples.any() for samples in stems.values())
     assert separation.peaks == dict.fromkeys(STEMS, 0.0)
+
+
+def test_silence_is_handed_on_chunk_by_chunk_however_large_the_batches() -> None:
+    with fake_separator(batch_limit=1000) as separator:
+        separation = separator.separate(ArraySource(np.zeros((2, 192 * 50), np.float32), 1000))
+        assert len(list(separation)) == 50
 
 
 def test_only_windows_that_are_wholly_silent_are_left_out() -> None:
