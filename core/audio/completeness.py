@@ -16,6 +16,7 @@ from stemwright.core.audio.ogg import last_page, vorbis_end
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0x7FFFFF00)
 _MAX_CHUNKS = 100_000
 _MP3_SEARCH = 1 << 16
+_MAGIC = (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b"fLaC", b"OggS")
 _MP4_BOXES = (
     b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"sidx",
     b"styp", b"mfra", b"pdin", b"emsg", b"ssix", b"prft", b"pnot",
@@ -71,17 +72,23 @@ def inspect(file: BinaryIO) -> Structure:
 
 
 def _is_known(head: bytes) -> bool:
-    return head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS") or head[4:8] in _MP4_BOXES
+    return (
+        head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM", b"caff", b"fLaC", b"OggS") or head[4:8] in _MP4_BOXES
+    )
 
 
 def _inspect(file: BinaryIO, head: bytes, start: int, size: int) -> Structure:
     if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _wav(file, start, size, sixty_four=head[:4] != b"RIFF")
+        return _samples_fit(file, start, size, _WAV)
     if head[:4] == b"RIFF":
         declared = int.from_bytes(head[4:8], "little")
         return _beyond(start + 8 + declared, size) if declared not in _UNKNOWN_SIZES else Structure()
     if head[:4] == b"FORM" and head[8:11] == b"AIF":
-        return _aiff(file, start, size)
+        return _samples_fit(file, start, size, _AIFF)
+    if head[:4] == b"caff":
+        return _samples_fit(file, start, size, _CAF)
+    if head[:4] == b"riff":
+        return _samples_fit(file, start, size, _W64)
     if head[:4] == b"fLaC":
         return _flac(file, start)
     if head[:4] == b"OggS":
@@ -101,38 +108,55 @@ def _beyond(end: int, size: int) -> Structure:
     return Structure(fault=f"its header promises {end} bytes, the file has {size}")
 
 
-def _wav(file: BinaryIO, start: int, size: int, *, sixty_four: bool) -> Structure:
-    offset = start + 12
-    long_size = 0
+@dataclass(frozen=True, kw_only=True)
+class _Chunked:
+    """How the chunks of a container of plain samples are laid out."""
+
+    first: int
+    header: struct.Struct
+    data: bytes
+    align: int = 2
+    inclusive: bool = False
+    unknown: tuple[int, ...] = ()
+
+
+_WAV = _Chunked(first=12, header=struct.Struct("<4sI"), data=b"data", unknown=_UNKNOWN_SIZES)
+_AIFF = _Chunked(first=12, header=struct.Struct(">4sI"), data=b"SSND")
+_CAF = _Chunked(first=8, header=struct.Struct(">4sq"), data=b"data", align=1, unknown=(-1,))
+_W64 = _Chunked(
+    first=40,
+    header=struct.Struct("<16sQ"),
+    data=b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a",
+    align=8,
+    inclusive=True,
+)
+
+
+def _samples_fit(file: BinaryIO, start: int, size: int, layout: _Chunked) -> Structure:
+    """Find the chunk of samples, and see whether the file holds all of it."""
+    offset = start + layout.first
+    long_size: int | None = None
     for _ in range(_MAX_CHUNKS):
+        if offset > size:
+            return _beyond(offset, size)
         file.seek(offset)
-        head = file.read(8)
-        if len(head) < 8:
+        head = file.read(layout.header.size)
+        if len(head) < layout.header.size:
             return Structure()
-        kind, length = struct.unpack("<4sI", head)
-        if kind == b"ds64" and sixty_four:
+        kind, length = layout.header.unpack(head)
+        body = offset + layout.header.size
+        if layout.inclusive:
+            length -= layout.header.size
+        if kind == b"ds64":
+            # RF64 and BW64 keep sizes beyond 32 bits here
             long_size = struct.unpack("<8xQ", file.read(16))[0]
-        if kind == b"data":
-            if sixty_four and length == 0xFFFFFFFF:
-                length = long_size
-            elif length in _UNKNOWN_SIZES:
-                return Structure()
-            return _beyond(offset + 8 + length, size)
-        offset += 8 + length + (length & 1)
-    return Structure(fault="it has more chunks than any recording")
-
-
-def _aiff(file: BinaryIO, start: int, size: int) -> Structure:
-    offset = start + 12
-    for _ in range(_MAX_CHUNKS):
-        file.seek(offset)
-        head = file.read(8)
-        if len(head) < 8:
-            return Structure()
-        kind, length = struct.unpack(">4sI", head)
-        if kind == b"SSND":
-            return _beyond(offset + 8 + length, size)
-        offset += 8 + length + (length & 1)
+        if kind == layout.data:
+            if long_size is not None and length == 0xFFFFFFFF:
+                return _beyond(body + long_size, size)
+            return Structure() if length in layout.unknown else _beyond(body + length, size)
+        if length < 0:
+            return Structure(fault="its chunks are damaged")
+        offset = body + length + -length % layout.align
     return Structure(fault="it has more chunks than any recording")
 
 
@@ -150,7 +174,7 @@ def _flac(file: BinaryIO, start: int) -> Structure:
 
 def _ogg(file: BinaryIO) -> Structure:
     if last_page(file) is None:
-        return Structure(fault="it ends in the middle of a page")
+        return Structure(fault="its last page is not whole")
     return Structure(end=vorbis_end(file))
 
 

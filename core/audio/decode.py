@@ -82,7 +82,8 @@ class Decoder:
                 raise self._cut_off(self._structure.fault)
             with self._open_container(file) as container:
                 audio = self._audio_stream(container)
-                first = next((frame for frame, _ in self._frames(container, audio)), None)
+                watch = Watch(name, kind_of(container))
+                first = next((frame for frame, _ in self._frames(container, audio, watch)), None)
                 if first is None:
                     raise InputError(f"{name} has no audio samples", "check that the file is complete")
                 self.facts = self._facts(container, audio, first)
@@ -97,9 +98,9 @@ class Decoder:
         """
         with self._open_file() as file, self._open_container(file) as container:
             audio = self._audio_stream(container)
-            tail = Tail()
+            tail, watch = Tail(), Watch(self._name, kind_of(container))
             bounds, padding = None, 0
-            for frame, counting in self._frames(container, audio):
+            for frame, counting in self._frames(container, audio, watch):
                 self._check_unchanged(frame, tail.position)
                 if bounds is None:
                     bounds = limits(
@@ -109,7 +110,7 @@ class Decoder:
                 yield from tail.push(to_float(frame))
             if bounds is None:
                 return
-            if tail.position < bounds.at_least:
+            if tail.position + watch.closed_s * self.facts.sample_rate < bounds.at_least:
                 raise self._cut_off(
                     f"{tail.position / self.facts.sample_rate:.2f} s of "
                     f"{bounds.at_least / self.facts.sample_rate:.2f} s can be read"
@@ -172,10 +173,11 @@ class Decoder:
             context.flags2 |= Flags2.skip_manual
         return audio
 
-    def _frames(self, container: InputContainer, audio: AudioStream) -> Iterator[tuple[AudioFrame, int]]:
+    def _frames(
+        self, container: InputContainer, audio: AudioStream, watch: Watch
+    ) -> Iterator[tuple[AudioFrame, int]]:
         """Frames, and how many samples each packet says it holds."""
         kind = kind_of(container)
-        watch = Watch(self._name, kind)
         # the first packet of Vorbis only starts the overlap and holds no samples of its own
         start = 1 if _is_vorbis_in_ogg(container, audio) else 0
         packets, whole = 0, True

@@ -25,6 +25,8 @@ _CLOCK_FROM_ZERO = ("mov", "matroska", "avi", "flv")
 _CLOCK_FROM_ANYWHERE = ("mpegts", "mpeg", "asf", "ogg", "nut")
 # A jump of the time stamps there means that frames were lost, because they count samples.
 _SAMPLE_CLOCKS = ("flac", "ogg")
+# Containers whose headers tell the length, none of them by a guess from the bit rate.
+_TRUE_LENGTHS = ("au", "wv", "tta", "ape", "tak", "mpc8", "dsf")
 _GAP_S = 0.05
 _DURATION_SLACK_S = 0.25
 # Longest block of Vorbis, longer than the padding that MP3 and AAC put behind the end.
@@ -55,6 +57,7 @@ class Watch:
 
     def __init__(self, name: str, kind: str) -> None:
         self.end_s = 0.0
+        self.closed_s = 0.0
         self.junk = False
         self._name = name
         self._kind = kind
@@ -78,6 +81,7 @@ class Watch:
                 raise InputError(
                     f"{self._name} is damaged: {gap_s:.2f} s are missing at {self.end_s:.2f} s", COPY_AGAIN
                 )
+            self.closed_s += gap_s
             _log.warning("%s leaves out %.2f s at %.2f s, which are closed up", self._name, gap_s, self.end_s)
         self._started = True
         self.end_s = frame.time + length_s
@@ -146,7 +150,12 @@ def limits(
         end = _ogg_end(audio, structure, rate=rate, first_s=first_s)
         if end is not None:
             return Limits(at_least=max(0, end - slack), at_most=end if structure.end else None)
-    return Limits(at_least=structure.frames or 0, at_most=structure.end)
+    if kind == "matroska" and declared is None and len(container.streams) == 1 and container.duration:
+        declared = round(container.duration / av.time_base * rate)
+    elif kind not in _TRUE_LENGTHS:
+        declared = None
+    at_least = structure.frames or max(0, (declared or 0) - slack)
+    return Limits(at_least=at_least, at_most=structure.end)
 
 
 def start_s(container: InputContainer, first: AudioFrame) -> float:

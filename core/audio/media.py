@@ -26,9 +26,16 @@ class _Nameless:
     """A file without a name, so that its content alone decides what it is."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self.read = file.read
-        self.seek = file.seek
         self.tell = file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move; -1 where a damaged file sends FFmpeg to an impossible place, which PyAV would print."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
 def open_media(file: BinaryIO) -> InputContainer:

@@ -64,7 +64,7 @@ def read_page(file: BinaryIO) -> Page | None:
 
 
 def last_page(file: BinaryIO) -> Page | None:
-    """Read the last page of a file; None where it is cut off."""
+    """Read the last page of a file; None where it is cut off or damaged."""
     size = file.seek(0, 2)
     start = max(0, size - PAGE_MAX)
     file.seek(start)
@@ -72,7 +72,9 @@ def last_page(file: BinaryIO) -> Page | None:
     if at < 0:
         return None
     file.seek(start + at)
-    return read_page(file)
+    page = read_page(file)
+    file.seek(start + at)
+    return page if page is not None and page.encoded() == file.read(len(page.encoded())) else None
 
 
 def vorbis_end(file: BinaryIO) -> int | None:

@@ -21,7 +21,8 @@ import numpy as np
 from av.stream import Disposition
 
 from stemwright.core.audio.arrays import FloatArray
-from stemwright.core.audio.encode import AudioWriter, OutputFormat, check_format, create_writer, encoding_of
+from stemwright.core.audio.encode import AudioWriter, create_writer
+from stemwright.core.audio.formats import OutputFormat, check_format, encoding_of
 from stemwright.core.audio.mp4 import add_user_data, edit_movie
 from stemwright.core.audio.muxing import Target, Track, add_movie_tags, close_output, open_output
 from stemwright.core.audio.source import AudioSource

@@ -36,7 +36,7 @@ def movie(path: Path) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("frames", [1, 1000, RATE + 17, 200_003])
+@pytest.mark.parametrize("frames", [1, 1000, RATE + 17, 100_003])
 def test_streams_read_back_in_order_with_their_length(tmp_path: Path, frames: int, channels: int) -> None:
     parts = stems(frames, channels)
     path = written(tmp_path / "x.stem.mp4", parts)
