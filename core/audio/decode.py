@@ -21,7 +21,7 @@ from av.packet import Packet
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.completeness import inspect
-from stemwright.core.audio.frames import frame_layout, to_float
+from stemwright.core.audio.frames import frame_layout, is_convertible, to_float
 from stemwright.core.audio.lengths import (
     COPY_AGAIN,
     Tail,
@@ -76,6 +76,7 @@ class Decoder:
         self._path = path
         self._name = name
         self._number = stream
+        self._told = False
         with self._open_file() as file:
             self._structure = inspect(file)
             if whole and self._structure.fault:
@@ -98,7 +99,7 @@ class Decoder:
         """
         with self._open_file() as file, self._open_container(file) as container:
             audio = self._audio_stream(container)
-            tail, watch = Tail(), Watch(self._name, kind_of(container))
+            tail, watch = Tail(), Watch(self._name, kind_of(container), told=self._told)
             bounds, padding = None, 0
             for frame, counting in self._frames(container, audio, watch):
                 self._check_unchanged(frame, tail.position)
@@ -107,6 +108,7 @@ class Decoder:
                         container, audio, self._structure, rate=frame.sample_rate, first_s=frame.time or 0.0
                     )
                 padding = frame.samples - counting
+                self._told = watch.told
                 yield from tail.push(to_float(frame))
             if bounds is None:
                 return
@@ -220,6 +222,11 @@ class Decoder:
             raise InputError(
                 f"{self._name} says its sample rate is {rate} Hz",
                 f"give a recording between {MIN_RATE_HZ} and {MAX_RATE_HZ} Hz",
+            )
+        if not is_convertible(first):
+            raise InputError(
+                f"{self._name} has samples of the kind {first.format.name}",
+                "convert it to 32-bit float first",
             )
         layout = frame_layout(first)
         if not 1 <= len(layout) <= MAX_CHANNELS:

@@ -28,6 +28,11 @@ def frame_layout(frame: AudioFrame) -> tuple[str, ...]:
     return names
 
 
+def is_convertible(frame: AudioFrame) -> bool:
+    """Whether `to_float` knows the frame's samples; it does not know 64-bit integers."""
+    return frame.format.name.removesuffix("p") in _FULL_SCALE
+
+
 def to_float(frame: AudioFrame) -> FloatArray:
     """Convert a decoded frame to float32, shape=(channels, n); integers are divided by 2**(bits - 1)."""
     kind = frame.format.name.removesuffix("p")

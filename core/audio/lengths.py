@@ -53,9 +53,20 @@ class Limits:
 
 
 class Watch:
-    """Follows the time stamps of decoded frames."""
+    """Follows the time stamps of decoded frames.
 
-    def __init__(self, name: str, kind: str) -> None:
+    Parameters
+    ----------
+    name
+        What messages call the recording.
+    kind
+        FFmpeg's name of its container.
+    told
+        Whether the user has been told of a gap before: once is enough.
+    """
+
+    def __init__(self, name: str, kind: str, *, told: bool = False) -> None:
+        self.told = told
         self.end_s = 0.0
         self.closed_s = 0.0
         self.junk = False
@@ -82,7 +93,11 @@ class Watch:
                     f"{self._name} is damaged: {gap_s:.2f} s are missing at {self.end_s:.2f} s", COPY_AGAIN
                 )
             self.closed_s += gap_s
-            _log.warning("%s leaves out %.2f s at %.2f s, which are closed up", self._name, gap_s, self.end_s)
+            if not self.told:
+                _log.warning(
+                    "%s leaves out %.2f s at %.2f s; gaps are closed up", self._name, gap_s, self.end_s
+                )
+            self.told = True
         self._started = True
         self.end_s = frame.time + length_s
 
