@@ -18,6 +18,8 @@ from importlib import metadata
 import numpy as np
 
 from stemwright.core.errors import DeviceError, StemwrightError
+from stemwright.models.cards import gpu_memory
+from stemwright.models.onnxruntime_builds import onnxruntime_build
 from stemwright.models.runtimes.contract import Provider
 
 PROVIDERS: tuple[Provider, ...] = ("cuda", "tensorrt", "openvino", "cpu")
@@ -26,7 +28,6 @@ _ORT_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-_ORT_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 _PROBE_TIMEOUT_S = 120.0
 
 
@@ -74,36 +75,6 @@ class DeviceReport:
     remedy: str = ""
     total_memory: int | None = None
     free_memory: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuntimeConflict:
-    """Several ONNX Runtime builds over the same files.
-
-    Parameters
-    ----------
-    installed
-        Distributions, each with its version.
-    owner
-        The distribution whose files lie on disk now.
-    """
-
-    installed: tuple[str, ...]
-    owner: str
-
-    @property
-    def message(self) -> str:
-        """What is wrong, in one line."""
-        return (
-            f"{' and '.join(self.installed)} are installed over each other; "
-            f"the files are those of {self.owner}"
-        )
-
-    @property
-    def remedy(self) -> str:
-        """How to mend it, in one line."""
-        names = " ".join(entry.split(" ")[0] for entry in self.installed)
-        return f"pip uninstall -y {names}, then install one: stemwright[cpu] or stemwright[gpu]"
 
 
 def parse_device(text: str) -> Device | None:
@@ -207,55 +178,6 @@ def probe_devices() -> list[DeviceReport]:
     devices = [Device(provider="cuda", index=index) for index in range(cards)]
     devices += [Device(provider="tensorrt"), Device(provider="openvino"), Device(provider="cpu")]
     return [probe_apart(device) for device in devices]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuMemory:
-    """Name and memory (bytes) of one card."""
-
-    name: str
-    total: int
-    free: int
-
-
-def gpu_memory() -> tuple[GpuMemory, ...]:
-    """Cards that the NVIDIA driver tells of, in the driver's order; empty without a driver."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return parse_gpu_memory(done.stdout)
-
-
-def parse_gpu_memory(text: str) -> tuple[GpuMemory, ...]:
-    """Read nvidia-smi's comma separated lines of name, total MiB and free MiB."""
-    cards: list[GpuMemory] = []
-    for line in text.strip().splitlines():
-        name, total, free = (part.strip() for part in line.rsplit(",", 2))
-        if total.isdigit() and free.isdigit():
-            cards.append(GpuMemory(name=name, total=int(total) << 20, free=int(free) << 20))
-    return tuple(cards)
-
-
-def runtime_conflict() -> RuntimeConflict | None:
-    """Tell whether several builds of ONNX Runtime lie over each other."""
-    installed: list[str] = []
-    for name in _ORT_DISTRIBUTIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            installed.append(f"{name} {metadata.version(name)}")
-    if len(installed) < 2:
-        return None
-    return RuntimeConflict(installed=tuple(installed), owner=onnxruntime_build())
-
-
-def onnxruntime_build() -> str:
-    """Name of the distribution whose files are the `onnxruntime` package on disk."""
-    try:
-        module = importlib.import_module("onnxruntime.capi.build_and_package_info")
-    except ImportError:
-        return "none"
-    return str(getattr(module, "package_name", "unknown"))
 
 
 def _probe_openvino() -> DeviceReport:

@@ -4,19 +4,30 @@ What was asked for and cannot be had is an error with a remedy; nothing falls ba
 """
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from stemwright.core.errors import DeviceError, OptionError
-from stemwright.models.devices import choose_device, probe_devices
+import onnx
+
+from stemwright.core.errors import OptionError
+from stemwright.models.cards import free_gpu_memory
+from stemwright.models.devices import DeviceChoice, choose_device, probe_devices
+from stemwright.models.graph_transforms import standalone_graph, standalone_model
 from stemwright.models.hardware import usable_cores
+from stemwright.models.manifest import Precision
 from stemwright.models.precisions import choose_precision
+from stemwright.models.rewrites.halves import in_float16
 from stemwright.models.rewrites.pipeline import (
     ATTENTION,
     CONSTANTS,
     GATED_NORMS,
     GATES,
     INT8,
+    LAYER_NORMS,
     MOVES,
+    PLAIN_NORMS,
     TRANSPOSED,
+    WEIGHTS,
+    Plan,
     PreparedGraph,
     Rewrite,
     prepared_graph,
@@ -44,6 +55,39 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """What is to be opened, and on which device."""
+
+    model: ModelFiles
+    options: SessionOptions
+    choice: DeviceChoice
+    threads: int
+
+    def precision(self, possible: frozenset[Precision]) -> tuple[Precision, str]:
+        return choose_precision(
+            self.model.manifest, self.choice.device.provider, self.options.precision, possible
+        )
+
+    def prepared(self, plan: Plan) -> AbstractContextManager[PreparedGraph]:
+        return prepared_graph(
+            self.model.graph_path, self.model.sha256, plan, cache_dir=self.options.cache_dir
+        )
+
+    def facts(self, prepared: PreparedGraph, *, runtime: str, precision: Precision, why: str) -> SessionFacts:
+        return SessionFacts(
+            provider=self.choice.device.provider,
+            device=str(self.choice.device),
+            runtime=runtime,
+            precision=precision,
+            threads=self.threads,
+            parallel_calls=1,
+            batch_limit=1,
+            chosen_because=f"{self.choice.because}; {why}",
+            rewrites=prepared.rewrites,
+        )
+
+
 def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     """Load a model's graph.
 
@@ -67,42 +111,34 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     """
     if options.threads is not None and options.threads < 1:
         raise OptionError(f"{options.threads} threads make no sense", "use 1 or more, or leave it out")
-    threads = options.threads or usable_cores()
     choice = choose_device(options.device)
+    request = _Request(model=model, options=options, choice=choice, threads=options.threads or usable_cores())
     if choice.device.provider == "openvino":
-        return _open_openvino(model, options, choice.because, threads)
+        return _open_openvino(request)
     if choice.device.provider == "cpu":
-        return _open_cpu(model, options, choice.because, threads)
-    raise DeviceError(f"{choice.device} is not supported yet", "use cpu or openvino")
+        return _open_cpu(request)
+    return _open_gpu(request)
 
 
-def _open_cpu(model: ModelFiles, options: SessionOptions, because: str, threads: int) -> Session:
+def _open_cpu(request: _Request) -> Session:
     from stemwright.models.runtimes.onnxruntime import (
         OnnxRuntimeSession,
         possible_precisions,
         runtime_name,
     )
 
-    precision, why = choose_precision(model.manifest, "cpu", options.precision, possible_precisions())
-    rewrites: tuple[Rewrite, ...] = (CONSTANTS, ATTENTION, GATED_NORMS, GATES, TRANSPOSED, MOVES)
+    precision, why = request.precision(possible_precisions())
+    rewrites: tuple[Rewrite, ...] = (CONSTANTS, ATTENTION, GATED_NORMS, PLAIN_NORMS, GATES, TRANSPOSED, MOVES)
     if precision == "int8":
         rewrites = (*rewrites, INT8)
-    with _prepared(model, options, rewrites, runtime_name()) as prepared:
-        facts = SessionFacts(
-            provider="cpu",
-            device="cpu",
-            runtime=runtime_name(),
-            precision=precision,
-            threads=threads,
-            parallel_calls=1,
-            batch_limit=1,
-            chosen_because=f"{because}; {why}",
-            rewrites=prepared.rewrites,
+    with request.prepared(Plan(rewrites=rewrites, runtime=runtime_name())) as prepared:
+        facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
+        return OnnxRuntimeSession(
+            prepared.path, request.model.manifest.graph, facts, arena=not request.options.low_memory
         )
-        return OnnxRuntimeSession(prepared.path, model.manifest.graph, facts, arena=not options.low_memory)
 
 
-def _open_openvino(model: ModelFiles, options: SessionOptions, because: str, threads: int) -> Session:
+def _open_openvino(request: _Request) -> Session:
     from stemwright.models.runtimes.openvino import (
         OpenVinoPlan,
         OpenVinoSession,
@@ -110,30 +146,49 @@ def _open_openvino(model: ModelFiles, options: SessionOptions, because: str, thr
         runtime_name,
     )
 
-    precision, why = choose_precision(model.manifest, "openvino", options.precision, possible_precisions())
-    rewrites: tuple[Rewrite, ...] = (CONSTANTS, GATES, TRANSPOSED, MOVES)
-    if precision == "float32":
-        # Not in bfloat16: the statistics would be computed in it, which costs 10 dB of accuracy.
-        rewrites = (CONSTANTS, GATED_NORMS, GATES, TRANSPOSED, MOVES)
-    with _prepared(model, options, rewrites, runtime_name()) as prepared:
-        facts = SessionFacts(
-            provider="openvino",
-            device="cpu",
-            runtime=runtime_name(),
-            precision=precision,
-            threads=threads,
-            parallel_calls=1,
-            batch_limit=1,
-            chosen_because=f"{because}; {why}",
-            rewrites=prepared.rewrites,
+    precision, why = request.precision(possible_precisions())
+    rewrites: tuple[Rewrite, ...] = (CONSTANTS, GATED_NORMS, LAYER_NORMS, GATES, TRANSPOSED, MOVES)
+    if precision != "float32":
+        # A folded norm's statistics would be computed in the lower precision, which costs 3 dB of
+        # accuracy; OpenVINO's own norm computes them in float32.
+        rewrites = (CONSTANTS, GATES, TRANSPOSED, MOVES)
+    with request.prepared(Plan(rewrites=rewrites, runtime=runtime_name())) as prepared:
+        facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
+        plan = OpenVinoPlan(streams=1, cache_dir=request.options.cache_dir / "openvino")
+        return OpenVinoSession(prepared.path, request.model.manifest.graph, facts, plan)
+
+
+def _open_gpu(request: _Request) -> Session:
+    from stemwright.models.runtimes import gpu
+    from stemwright.models.runtimes.onnxruntime import runtime_name
+
+    manifest, device = request.model.manifest, request.choice.device
+    precision, why = request.precision(frozenset({"float32", "float16"}))
+    item = (manifest.audio.channels if manifest.audio.mode == "native" else 1, manifest.plan.input_samples)
+
+    def finish(model: onnx.ModelProto) -> onnx.ModelProto:
+        core = in_float16(model) if precision == "float16" and device.provider == "cuda" else model
+        return standalone_model(core, manifest.graph, item[0], len(manifest.stems), item[1])
+
+    graph = standalone_graph(manifest.graph)
+    key = f"standalone=1 {precision} {device.provider} {item} {manifest.graph.model_dump_json()}"
+    cuda = ("CUDAExecutionProvider", gpu.cuda_options(device.index))
+    with request.prepared(
+        Plan(rewrites=(WEIGHTS,), runtime=runtime_name(), finish=finish, finish_key=key)
+    ) as prepared:
+        providers = [cuda]
+        if device.provider == "tensorrt":
+            cache = request.options.cache_dir / "tensorrt" / prepared.key
+            cache.mkdir(parents=True, exist_ok=True)
+            name, half = graph.inputs[0].name, precision == "float16"
+            options = gpu.tensorrt_options(device.index, cache=cache, name=name, item=item, half=half)
+            providers = [("TensorrtExecutionProvider", options), cuda]
+        facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
+        plan = gpu.GpuPlan(
+            providers=providers,
+            device_type="cuda",
+            device_id=device.index,
+            item=item,
+            free_memory=lambda: free_gpu_memory(device.index),
         )
-        plan = OpenVinoPlan(streams=1, cache_dir=options.cache_dir / "openvino")
-        return OpenVinoSession(prepared.path, model.manifest.graph, facts, plan)
-
-
-def _prepared(
-    model: ModelFiles, options: SessionOptions, rewrites: tuple[Rewrite, ...], runtime: str
-) -> AbstractContextManager[PreparedGraph]:
-    return prepared_graph(
-        model.graph_path, model.sha256, rewrites, runtime=runtime, cache_dir=options.cache_dir
-    )
+        return gpu.GpuSession(prepared.path, graph, facts, plan)

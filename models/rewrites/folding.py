@@ -12,13 +12,18 @@ _LARGEST_GROWTH = 4 << 20
 _ROUNDS = 8
 
 
-def fold_constants(graph: EditableGraph) -> int:
-    """Fix the batch at one and replace all that then is constant by its value.
-
-    Float16 weights with a Cast behind them become float32 weights, and the exporter's arithmetic
-    on shapes disappears. Returns the number of nodes folded.
-    """
+def fold_for_one(graph: EditableGraph) -> int:
+    """Fix the batch at one, then fold: with it the exporter's arithmetic on shapes disappears."""
     graph.set_batch(1)
+    return fold_constants(graph)
+
+
+def fold_constants(graph: EditableGraph) -> int:
+    """Replace what does not depend on the inputs by its value.
+
+    Float16 weights with a Cast behind them become float32 weights. Returns the number of nodes
+    folded.
+    """
     folded = 0
     for _ in range(_ROUNDS):
         graph.infer_shapes()

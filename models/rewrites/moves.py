@@ -133,15 +133,16 @@ def _carried_input(graph: EditableGraph, node: onnx.NodeProto) -> str:
 
 
 def _move(graph: EditableGraph, node: onnx.NodeProto, output: str, index: IndexArray) -> IndexArray:
+    shape = graph.shape(output) or ()
+    moved: IndexArray = index
     if node.op_type == "Transpose":
         order: tuple[int, ...] = tuple(attribute(node, "perm", range(index.ndim)[::-1]))
-        return index.transpose(order)
-    if node.op_type == "Gather":
-        return np.take(index, graph.constants[node.input[1]], axis=attribute(node, "axis", 0))
-    shape = graph.shape(output) or ()
-    if node.op_type == "Split":
+        moved = index.transpose(order)
+    elif node.op_type == "Gather":
+        moved = np.take(index, graph.constants[node.input[1]], axis=attribute(node, "axis", 0))
+    elif node.op_type == "Split":
         axis = attribute(node, "axis", 0) % index.ndim
         before = list(node.output)[: list(node.output).index(output)]
         start = sum((graph.shape(name) or ())[axis] for name in before)
-        return index[(slice(None),) * axis + (slice(start, start + shape[axis]),)]
-    return index.reshape(shape)
+        moved = index[(slice(None),) * axis + (slice(start, start + shape[axis]),)]
+    return moved.reshape(shape)

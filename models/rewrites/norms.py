@@ -1,5 +1,6 @@
 """Group normalisation over all channels at once: recognising it, and folding it into its neighbours."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -233,3 +234,65 @@ def _reduced(graph: EditableGraph, patch: Patch, op_type: str, name: str, axes: 
 
 def _tensors(graph: EditableGraph, values: tuple[AnyArray, ...]) -> list[str]:
     return [graph.add_constant("folded", np.asarray(value, np.float32)) for value in values]
+
+
+def layer_norms(graph: EditableGraph) -> int:
+    """Write norms over all channels as LayerNormalization over the axes from the channels on.
+
+    Without the exporter's Reshape to one long row a runtime may keep its channels-last layout.
+    Returns the number of norms changed.
+    """
+    return _replace_norms(graph, _as_layer_norm)
+
+
+def plain_norms(graph: EditableGraph) -> int:
+    """Write norms over all channels as means and products.
+
+    ONNX Runtime's own operators sum a long row one element after the other in float32, which
+    costs three digits; its ReduceMean does not. Returns the number of norms changed.
+    """
+    return _replace_norms(graph, _as_means)
+
+
+def _replace_norms(graph: EditableGraph, write: Callable[[EditableGraph, Patch, GroupNorm], None]) -> int:
+    changed = 0
+    for node in list(graph.nodes):
+        norm = find_group_norm(graph, node)
+        if norm is not None:
+            patch = Patch(graph, norm.output)
+            write(graph, patch, norm)
+            graph.replace(norm.nodes, patch.nodes)
+            changed += 1
+    graph.prune()
+    return changed
+
+
+def _as_layer_norm(graph: EditableGraph, patch: Patch, norm: GroupNorm) -> None:
+    shape = graph.shape(norm.source) or ()
+    column = (-1, *(1 for _ in shape[2:]))
+    affine = _tensors(graph, (norm.weight.reshape(column), norm.bias.reshape(column)))
+    patch.add(
+        "LayerNormalization",
+        [norm.source, *affine],
+        shape,
+        output=norm.output,
+        axis=1,
+        epsilon=norm.epsilon,
+    )
+
+
+def _as_means(graph: EditableGraph, patch: Patch, norm: GroupNorm) -> None:
+    shape = graph.shape(norm.source) or ()
+    one, axes = (shape[0], *(1 for _ in shape[1:])), list(range(1, len(shape)))
+    column = (-1, *(1 for _ in shape[2:]))
+    weight, bias, epsilon = _tensors(
+        graph, (norm.weight.reshape(column), norm.bias.reshape(column), np.asarray(norm.epsilon))
+    )
+    mean = _reduced(graph, patch, "ReduceMean", norm.source, axes)
+    centred = patch.add("Sub", [norm.source, mean], shape)
+    squares = patch.add("Mul", [centred, centred], shape)
+    variance = patch.add("Add", [_reduced(graph, patch, "ReduceMean", squares, axes), epsilon], one)
+    factor = patch.add("Reciprocal", [patch.add("Sqrt", [variance], one)], one)
+    gain = patch.add("Mul", [factor, weight], (shape[0], *norm.weight.shape, *one[2:]))
+    scaled = patch.add("Mul", [centred, gain], shape)
+    patch.add("Add", [scaled, bias], shape, output=norm.output)

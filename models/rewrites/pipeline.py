@@ -16,10 +16,10 @@ import onnx
 from stemwright.core.errors import ModelFileError
 from stemwright.models.rewrites.attention import fuse_attention
 from stemwright.models.rewrites.convolutions import halve_gates, unroll_transposed
-from stemwright.models.rewrites.folding import fold_constants
+from stemwright.models.rewrites.folding import fold_constants, fold_for_one
 from stemwright.models.rewrites.graph import EditableGraph
 from stemwright.models.rewrites.moves import cancel_moves
-from stemwright.models.rewrites.norms import fold_gated_norms
+from stemwright.models.rewrites.norms import fold_gated_norms, layer_norms, plain_norms
 from stemwright.models.rewrites.quantise import quantise_layers
 
 _LOG = logging.getLogger(__name__)
@@ -45,13 +45,38 @@ class Rewrite:
     apply: Callable[[EditableGraph], int]
 
 
-CONSTANTS = Rewrite(name="constants", version=1, apply=fold_constants)
+CONSTANTS = Rewrite(name="constants", version=1, apply=fold_for_one)
+WEIGHTS = Rewrite(name="weights", version=1, apply=fold_constants)
 ATTENTION = Rewrite(name="attention", version=1, apply=fuse_attention)
 GATED_NORMS = Rewrite(name="gated-norms", version=1, apply=fold_gated_norms)
+LAYER_NORMS = Rewrite(name="layer-norms", version=1, apply=layer_norms)
+PLAIN_NORMS = Rewrite(name="plain-norms", version=1, apply=plain_norms)
 GATES = Rewrite(name="gates", version=1, apply=halve_gates)
 TRANSPOSED = Rewrite(name="transposed-convolutions", version=1, apply=unroll_transposed)
 MOVES = Rewrite(name="moves", version=1, apply=cancel_moves)
 INT8 = Rewrite(name="int8-layers", version=1, apply=quantise_layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that is done to a graph.
+
+    Parameters
+    ----------
+    rewrites
+        What to apply, in order.
+    runtime
+        Library and version that the result is for.
+    finish
+        Last step, on the whole model; None for nothing.
+    finish_key
+        What the last step depends on, with its version.
+    """
+
+    rewrites: tuple[Rewrite, ...]
+    runtime: str
+    finish: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    finish_key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +99,7 @@ class PreparedGraph:
 
 
 @contextlib.contextmanager
-def prepared_graph(
-    source: Path, sha256: str, rewrites: tuple[Rewrite, ...], *, runtime: str, cache_dir: Path
-) -> Iterator[PreparedGraph]:
+def prepared_graph(source: Path, sha256: str, plan: Plan, *, cache_dir: Path) -> Iterator[PreparedGraph]:
     """Rewrite a graph, or find it in the cache.
 
     Parameters
@@ -85,10 +108,8 @@ def prepared_graph(
         The model's ONNX file.
     sha256
         Its hash, in hex.
-    rewrites
-        What to apply, in order.
-    runtime
-        Library and version that the result is for.
+    plan
+        What is done to it.
     cache_dir
         Where results are kept. If it cannot be written the result lives as long as the context.
 
@@ -97,16 +118,15 @@ def prepared_graph(
     ModelFileError
         The file is not ONNX.
     """
-    key = _key(sha256, rewrites, runtime)
+    key = _key(sha256, plan)
     folder = cache_dir / "graphs"
     kept = _find(folder, key)
     if kept is not None:
         yield kept
         return
-    model, changed = apply_rewrites(source, rewrites)
-    if model is None:
-        yield PreparedGraph(path=source, rewrites=(), key=key)
-        return
+    model, changed = apply_rewrites(_load(source), plan.rewrites)
+    if plan.finish is not None:
+        model = plan.finish(model)
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,24 +141,18 @@ def prepared_graph(
 
 
 def apply_rewrites(
-    source: Path, rewrites: tuple[Rewrite, ...]
-) -> tuple[onnx.ModelProto | None, tuple[str, ...]]:
+    model: onnx.ModelProto, rewrites: tuple[Rewrite, ...]
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Rewrite a graph in memory.
 
     Returns
     -------
     tuple
-        The new model and the rewrites that changed something. None stands for a graph that is left
-        as it is: one with control flow or functions, whose inner names nobody here follows.
+        The new model and the rewrites that changed something. A graph with control flow or
+        functions, whose inner names nobody here follows, is given back as it is.
     """
-    try:
-        model = onnx.load(str(source))
-    except Exception as error:  # protobuf, onnx and the file system raise kinds of their own
-        raise ModelFileError(
-            f"{source} is not a readable ONNX file", "verify the model, or import or pull it again"
-        ) from error
     if not _is_plain(model):
-        return None, ()
+        return model, ()
     graph = EditableGraph(model)
     changed: list[str] = []
     for rewrite in rewrites:
@@ -150,6 +164,15 @@ def apply_rewrites(
     return graph.to_model(), tuple(changed)
 
 
+def _load(source: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(source))
+    except Exception as error:  # protobuf, onnx and the file system raise kinds of their own
+        raise ModelFileError(
+            f"{source} is not a readable ONNX file", "verify the model, or import or pull it again"
+        ) from error
+
+
 def _is_plain(model: onnx.ModelProto) -> bool:
     if model.functions or model.graph.sparse_initializer:
         return False
@@ -157,8 +180,9 @@ def _is_plain(model: onnx.ModelProto) -> bool:
     return not any(entry.type in inner for node in model.graph.node for entry in node.attribute)
 
 
-def _key(sha256: str, rewrites: tuple[Rewrite, ...], runtime: str) -> str:
-    parts = [sha256, runtime, *(f"{rewrite.name}={rewrite.version}" for rewrite in rewrites)]
+def _key(sha256: str, plan: Plan) -> str:
+    names = [f"{rewrite.name}={rewrite.version}" for rewrite in plan.rewrites]
+    parts = [sha256, plan.runtime, onnx.__version__, *names, plan.finish_key]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
