@@ -168,7 +168,10 @@ def _mixture_problem(mixture: Path, root: Path) -> StemwrightError | None:
         return InputError(
             f"{mixture.parent.name} has no {MIXTURE}", f"put its {MIXTURE} there, or remove the folder"
         )
-    return _link_problem(mixture, root)
+    problem = _link_problem(mixture, root)
+    if problem is None and not mixture.is_file():
+        return InputError(f"the {MIXTURE} of {mixture.parent.name} is no file", "put the recording there")
+    return problem
 
 
 def _plain(root: Path, out: Path | None) -> Iterator[Track]:
@@ -207,7 +210,7 @@ def _walk(
                 yield from _walk(path, root, passed_over)
         elif entry.is_symlink() and _is_folder(entry):
             yield path, InputError(f"{path} is a link to a folder", _LINK_REMEDY)
-        elif path.suffix.lower() in AUDIO_SUFFIXES:
+        elif path.suffix.lower() in AUDIO_SUFFIXES and _is_file_or_link(entry):
             yield path, _link_problem(path, root)
 
 
@@ -225,6 +228,11 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
+def _is_file_or_link(entry: "os.DirEntry[str]") -> bool:
+    """Whether it may be a recording; reading a pipe or a device might never end."""
+    return entry.is_symlink() or entry.is_file(follow_symlinks=False)
+
+
 def _link_problem(path: Path, root: Path) -> StemwrightError | None:
     if not path.is_symlink():
         return None
@@ -234,4 +242,6 @@ def _link_problem(path: Path, root: Path) -> StemwrightError | None:
         return InputError(f"{path} is a link to nothing", _LINK_REMEDY)
     if not real.is_relative_to(root):
         return InputError(f"{path} is a link out of the folder", _LINK_REMEDY)
+    if not (real.is_file() or real.is_dir()):
+        return InputError(f"{path} is a link to something that is no file", _LINK_REMEDY)
     return None

@@ -85,7 +85,8 @@ class TrackResult:
     seconds
         Duration of the audio.
     wall_seconds
-        Time from opening the recording to the last file in place.
+        Time from opening the recording to all files complete, without waiting for other tracks' turns at
+        the network.
     real_time_factor
         `wall_seconds / seconds`: below 1 is faster than playing.
     gain

@@ -71,7 +71,10 @@ class Staging:
     def path(self, relative: PurePosixPath) -> Path:
         """Return where a file that will be `OUT/relative` is written, its folder made."""
         path = self.folder / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.out / relative.parent, error) from error
         return path
 
     def publish(

@@ -7,7 +7,6 @@ encoded from them with the one gain. Memory does not depend on the duration.
 """
 
 import contextlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -164,7 +163,7 @@ class _Lane:
         self._stack = contextlib.ExitStack()
         try:
             if raw is not None:
-                self._raw_stream = self._stack.enter_context(raw.open("wb"))
+                self._raw_stream = self._stack.enter_context(_create(raw))
             self._writer = self._stack.enter_context(self._open())
         except BaseException:
             self.close()
@@ -221,6 +220,13 @@ class _Lane:
             writer.commit()
 
 
+def _create(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
 def raw_blocks(path: Path, channels: int, block_frames: int = _RAW_BLOCK_FRAMES) -> Iterator[FloatArray]:
     """Read raw float32 frames back as blocks, shape=(channels, n)."""
     size = block_frames * channels
@@ -232,9 +238,3 @@ def raw_blocks(path: Path, channels: int, block_frames: int = _RAW_BLOCK_FRAMES)
 def peak_of(block: FloatArray) -> float:
     """Return the largest magnitude in a block, 0 for an empty one, without a temporary array."""
     return float(max(block.max(initial=0.0), -block.min(initial=0.0)))
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write on the disk of a folder."""
-    facts = os.statvfs(folder)
-    return facts.f_bavail * facts.f_frsize

@@ -6,7 +6,7 @@ Used by `separate`, by `batch` and by the HTTP worker.
 import contextlib
 import importlib.metadata
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -140,7 +140,7 @@ def separate_to_files(
     engine
         The opened models.
     source
-        Path of the recording, `-` for standard input.
+        Path of the recording or of a pipe, `-` for standard input.
     place, options
         Where and how.
     progress, cancel
@@ -155,11 +155,11 @@ def separate_to_files(
     StemwrightError
         The recording, the place, the options or the machine do not allow it.
     """
-    started = time.monotonic()
+    watch = _Stopwatch()
     if not place.replace:
         refuse_existing(place.out, place.published)
     with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(open_source(source, start_s=options.start_s, end_s=options.end_s))
+        recording = stack.enter_context(_open_recording(source, options))
         staging = stack.enter_context(Staging(place.out, place.label))
         job = _Job(engine=engine, recording=recording, place=place, options=options, staging=staging)
         job.check_output(recording.info.frames)
@@ -167,14 +167,41 @@ def separate_to_files(
             engine.separator.separate(recording, options.separation, progress=progress, cancel=cancel)
         )
         job.check_output(separation.frames)
-        levels = job.write(separation, network or contextlib.nullcontext())
-        result = job.result(separation.frames, levels, time.monotonic() - started)
+        levels = job.write(separation, watch.turn(network or contextlib.nullcontext()))
+        result = job.result(separation.frames, levels, watch.seconds)
         if place.result is not None:
             _write_text(staging.path(place.result), result.as_json())
         if ready is not None:
             ready(result, staging)
         staging.publish(place.published, stale=place.stale, replace=place.replace)
     return result
+
+
+def _open_recording(source: str | Path, options: TrackOptions) -> FileSource:
+    """Open a path, or read a pipe such as the shell's `<(command)`, which can be read but once."""
+    if not (str(source) != "-" and Path(source).is_fifo()):
+        return open_source(source, start_s=options.start_s, end_s=options.end_s)
+    with Path(source).open("rb") as stream:
+        return open_source(stream, start_s=options.start_s, end_s=options.end_s)
+
+
+class _Stopwatch:
+    """Time since it was made, without the time of waiting for a turn at the network."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started - self._waited
+
+    @contextlib.contextmanager
+    def turn(self, network: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+        before = time.monotonic()
+        with network:
+            self._waited += time.monotonic() - before
+            yield
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from stemwright.service.ledger import LEDGER_FILE, Ledger, Row, read_rows
 from stemwright.service.outcomes import exit_code
 from stemwright.service.staging import sweep
 from stemwright.service.tracks import Engine
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_KEY = 48
 
@@ -123,6 +126,7 @@ def _told(outcome: Outcome, display: ProgressDisplay, *, json_lines: bool) -> Ou
     """Show a track's error at once, and its JSON; drop what the table does not need."""
     with display.hidden():
         if outcome.error is not None:
+            _LOG.debug("%s failed", outcome.track.key, exc_info=outcome.error)
             key, message = outcome.track.key, outcome.error.message
             show_error(message if message.startswith(key) else f"{key}: {message}", outcome.error.remedy)
         if json_lines:

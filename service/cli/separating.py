@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from stemwright.service.tracks import (
     TrackOptions,
     separate_to_files,
 )
+
+_LOG = logging.getLogger(__name__)
 
 STREAM = "-"
 _STREAM_TRACK = "stdin"
@@ -156,6 +159,7 @@ def _show_all(errors: dict[str, StemwrightError], *, json_lines: bool) -> int:
 
 
 def _show_failure(item: str, error: StemwrightError, *, json_lines: bool) -> None:
+    _LOG.debug("%s failed", item, exc_info=error)
     show_error(error.message, error.remedy)
     if json_lines:
         print_json_line({"input": item, "outcome": "failed", "error": error_facts(error).as_dict()})

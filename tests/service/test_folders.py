@@ -75,13 +75,19 @@ def test_musdb_faults_are_tracks_with_a_problem() -> None:
     os.mkdir("db/test/Linked mixture")
     os.symlink(Path("elsewhere/m.wav").resolve(), "db/test/Linked mixture/mixture.wav")
     touch("db/test/Nested/deeper/mixture.wav")
+    os.makedirs("db/test/Folder/mixture.wav")
+    os.symlink("Good", "db/test/Linked inside")
     found = find_tracks(Path("db"))
     assert found.kind == "musdb18-hq"
-    assert [track.key for track in found.tracks if track.problem is None] == ["test/Good"]
+    assert [track.key for track in found.tracks if track.problem is None] == [
+        "test/Good",
+        "test/Linked inside",
+    ]
     told = problems(found)
     assert told["test/Empty"] == "Empty has no mixture.wav"
     assert told["test/No mixture"] == "No mixture has no mixture.wav"
     assert told["test/Nested"] == "Nested has no mixture.wav"
+    assert "is no file" in told["test/Folder"]
     assert "out of the folder" in told["test/Linked"]
     assert "out of the folder" in told["test/Linked mixture"]
 
@@ -125,17 +131,36 @@ def test_plain_links() -> None:
     assert "to nothing" in told["broken.wav"]
 
 
+def test_pipes_are_passed_over() -> None:
+    touch("in/a.wav")
+    os.mkfifo("in/pipe.wav")
+    os.symlink("pipe.wav", "in/to the pipe.wav")
+    found = find_tracks(Path("in"))
+    assert keys(found) == ["a.wav", "to the pipe.wav"]
+    assert "no file" in problems(found)["to the pipe.wav"]
+
+
 def test_a_link_to_the_folder_itself_is_followed() -> None:
     touch("real/a.wav")
     os.symlink("real", "in")
     assert keys(find_tracks(Path("in"))) == ["a.wav"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions stop")
-def test_a_folder_that_cannot_be_read() -> None:
-    touch("in/a.wav", "in/closed/b.wav")
-    os.chmod("in/closed", 0)
-    assert problems(find_tracks(Path("in"))).keys() == {"closed"}
+def test_a_folder_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.wav", "in/closed/b.wav", "in/z.wav")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> "os._ScandirIterator[str]":
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)  # permissions do not stop a superuser
+    found = find_tracks(Path("in"))
+    assert keys(found) == ["a.wav", "closed", "z.wav"]
+    assert "permission denied" in problems(found)["closed"]
+    with pytest.raises(InputError, match="permission denied"):
+        find_tracks(Path("in/closed"))
 
 
 def test_folders_with_a_mixture_beside_other_folders_are_plain() -> None:

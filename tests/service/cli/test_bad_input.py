@@ -187,13 +187,6 @@ def test_output_below_a_file(workshop: Workshop) -> None:
     assert Path("file").read_text() == "x"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="needs a user whom permissions stop")
-def test_read_only_output(workshop: Workshop) -> None:
-    recording(Path("song.wav"))
-    Path("out").mkdir(mode=0o555)
-    is_clear(workshop.separate("song.wav", "-o", "out"))
-
-
 def test_output_where_nobody_can_write(workshop: Workshop) -> None:
     recording(Path("song.wav"))
     is_clear(workshop.separate("song.wav", "-o", "/proc/stemwright"))

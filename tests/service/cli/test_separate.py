@@ -1,5 +1,7 @@
 import json
+import os
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,16 @@ def test_a_failure_sends_nothing_to_standard_output(workshop: Workshop) -> None:
     code, out, err = workshop.piped("separate", "-", "-o", "-", "-m", "tiny", stdin=cut)
     assert (code, out) == (2, b"")
     assert err.startswith("error: ")
+
+
+def test_a_named_pipe_is_read_once(workshop: Workshop) -> None:
+    data = recording(Path("song.wav"), 7000).read_bytes()
+    os.mkfifo("pipe.wav")
+    writer = threading.Thread(target=lambda: Path("pipe.wav").write_bytes(data))
+    writer.start()
+    ended = workshop.separate("pipe.wav", "-o", "out", "--stems", "bass")
+    writer.join()
+    assert ended.lines == ["out/pipe/bass.wav", "out/pipe/result.json"]
 
 
 def test_standard_input_is_named_so(workshop: Workshop) -> None:
