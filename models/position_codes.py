@@ -1,9 +1,9 @@
 """Position codes: constants of transformers that are computed, not stored.
 
-The reference implementation of HTDemucs (Rouard et al., ICASSP 2023) makes them in float32, and the
-largest phases reach thousands of radians, where a rounding in float32 already moves a sine by 1e-4.
-Phases are therefore made in the same float32 steps as there, and only the sine and cosine may
-differ in the last place.
+The reference implementation of HTDemucs (Rouard et al., ICASSP 2023) makes them in float32, where
+the rounding of a rate in its last place already moves the largest phases by 1e-4. Every step that is
+rounded there is therefore rounded to float32 here; each function in between is computed in float64,
+so that the codes do not depend on the machine's float32 functions.
 """
 
 import math
@@ -28,9 +28,9 @@ def sinusoid_1d(*, length: int, dim: int, max_period: float = MAX_PERIOD) -> Flo
     """
     half = dim // 2
     exponent = np.arange(half, dtype=np.float32) / np.float32(half - 1)
-    period = np.float32(max_period) ** exponent
-    phase = np.arange(length, dtype=np.float32)[:, None] / period[None, :]
-    return np.concatenate([np.cos(phase), np.sin(phase)], axis=1)
+    period = (max_period ** exponent.astype(np.float64)).astype(np.float32)
+    phase = (np.arange(length, dtype=np.float32)[:, None] / period[None, :]).astype(np.float64)
+    return np.concatenate([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
 
 
 def sinusoid_2d(*, count: int, dim: int, half: int, max_period: float = MAX_PERIOD) -> FloatArray:
@@ -44,8 +44,9 @@ def sinusoid_2d(*, count: int, dim: int, half: int, max_period: float = MAX_PERI
     FloatArray, shape=(count, dim)
     """
     width = dim // 2
-    rates = np.exp(np.arange(0, width, 2, dtype=np.float32) * np.float32(-(math.log(max_period) / width)))
-    phase = np.arange(count, dtype=np.float32)[:, None] * rates[None, :]
+    exponent = np.arange(0, width, 2, dtype=np.float32) * np.float32(-(math.log(max_period) / width))
+    rates = np.exp(exponent.astype(np.float64)).astype(np.float32)
+    phase = (np.arange(count, dtype=np.float32)[:, None] * rates[None, :]).astype(np.float64)
     code = np.zeros((count, 2, width), np.float32)
     code[:, half, 0::2] = np.sin(phase)
     code[:, half, 1::2] = np.cos(phase)

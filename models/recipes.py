@@ -207,7 +207,7 @@ class WeightIndex:
             if tensor.size != value.size or tensor.reshape(-1)[0] == 0:
                 continue
             scale = float(f"{value.reshape(-1)[0] / tensor.reshape(-1)[0]:.6g}")
-            if not np.isclose(tensor.reshape(-1)[-1] * scale, value.reshape(-1)[-1], rtol=1e-5):
+            if scale == 0 or not np.isclose(tensor.reshape(-1)[-1] * scale, value.reshape(-1)[-1], rtol=1e-5):
                 continue
             for axes in _layouts(tensor.ndim):
                 laid = tensor if axes is None else tensor.transpose(axes)

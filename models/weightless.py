@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +25,7 @@ RECIPES_KEY = "stemwright.recipes"
 MAX_STORED_BYTES = 8192  # a constant up to this size stays in the graph; chosen here
 MIN_FLOAT16_SIZE = 1024  # below, a Cast node costs more bytes than float16 saves; chosen here
 
+_HalfArray = npt.NDArray[np.float16]
 Storage = Literal["float32", "float16"]
 Rounding = Literal["lossless", "allowed"]
 _RECIPES: TypeAdapter[dict[str, Recipe]] = TypeAdapter(dict[str, Recipe])
@@ -53,7 +56,7 @@ class WeightlessGraph:
             raise ModelFileError(
                 f"cannot read {path}: {error.strerror}", "install stemwright again"
             ) from error
-        except (StopIteration, ValidationError, ValueError) as error:
+        except (StopIteration, DecodeError, ValidationError) as error:
             raise ModelFileError(f"{path} is not a weightless graph", "install stemwright again") from error
         return cls(model=model, recipes=recipes)
 
@@ -114,9 +117,7 @@ class WeightlessGraph:
                 raise ModelFileError(
                     f"{recipe.label} of the checkpoint is not finite", "fetch the file again"
                 )
-            stored = (
-                value.astype(np.float16) if storage == "float16" and value.size >= MIN_FLOAT16_SIZE else None
-            )
+            stored = _halved(value) if storage == "float16" and value.size >= MIN_FLOAT16_SIZE else None
             if stored is None or not _usable(stored, value, rounding):
                 model.graph.initializer.append(numpy_helper.from_array(value, name))
                 continue
@@ -208,7 +209,8 @@ def _canonical_nodes(model: onnx.ModelProto) -> list[tuple[str, list[str], bytes
         places[tensor.name] = f"{array.dtype} {array.tolist()}"
     nodes = []
     for index, node in enumerate(model.graph.node):
-        attributes = onnx.NodeProto(attribute=sorted(node.attribute, key=_name))
+        attributes = onnx.NodeProto()
+        attributes.attribute.extend(sorted(node.attribute, key=_name))
         inputs = [places.get(name, "") for name in node.input]
         nodes.append((node.op_type, inputs, attributes.SerializeToString(deterministic=True)))
         places |= {name: f"{index}.{place}" for place, name in enumerate(node.output)}
@@ -254,9 +256,12 @@ def _drop_inputs(graph: onnx.GraphProto, names: set[str]) -> None:
     graph.input.extend(kept)
 
 
-def _usable(
-    stored: np.ndarray[tuple[int, ...], np.dtype[np.float16]], value: FloatArray, rounding: Rounding
-) -> bool:
+def _halved(value: FloatArray) -> _HalfArray:
+    with np.errstate(over="ignore"):  # too large a value becomes infinite, and the result is not used
+        return value.astype(np.float16)
+
+
+def _usable(stored: _HalfArray, value: FloatArray, rounding: Rounding) -> bool:
     if rounding == "allowed":
         return bool(np.isfinite(stored).all())
     return bool(np.array_equal(stored.astype(np.float32), value))

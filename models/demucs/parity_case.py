@@ -147,7 +147,8 @@ def run_parity(folder: Path, session: Runner) -> ParityRecord | None:
 def chosen_samples(stems: FloatArray) -> FloatArray:
     """Return the samples of [stems, channels, samples] that a case holds."""
     starts = np.linspace(0, stems.shape[-1] - WINDOW, WINDOWS).astype(np.int64)
-    return stems[..., (starts[:, None] + np.arange(WINDOW)).reshape(-1)]
+    chosen: FloatArray = stems[..., (starts[:, None] + np.arange(WINDOW)).reshape(-1)]
+    return chosen
 
 
 def parity_piece(samples: int) -> FloatArray:
@@ -165,7 +166,8 @@ def parity_piece(samples: int) -> FloatArray:
     right = _beat(time) + _bass(time) + 0.6 * _chord(time, 0.4) + 0.8 * _voice(time)
     piece = np.stack([left, right])
     mono = piece.mean(axis=0)
-    return ((piece - mono.mean()) / mono.std(ddof=1)).astype(np.float32)
+    normalised: FloatArray = ((piece - mono.mean()) / mono.std(ddof=1)).astype(np.float32)
+    return normalised
 
 
 _Float64 = npt.NDArray[np.float64]
@@ -183,7 +185,7 @@ def _noise(count: int) -> _Float64:
 def _beat(time: _Float64) -> _Float64:
     """Make a drum on each half second, a hiss on each quarter."""
     half, quarter = time % 0.5, time % 0.25
-    drum = np.sin(2 * np.pi * (50 * half + 6 * (1 - np.exp(-30 * half)))) * np.exp(-12 * half)
+    drum: _Float64 = np.sin(2 * np.pi * (50 * half + 6 * (1 - np.exp(-30 * half)))) * np.exp(-12 * half)
     return 0.9 * drum + 0.5 * _noise(len(time)) * np.exp(-50 * quarter)
 
 
@@ -199,17 +201,16 @@ def _chord(time: _Float64, phase: float) -> _Float64:
     """Make a held chord, slowly swelling."""
     tones = (220.0, 277.18, 329.63, 440.0)
     swell = 0.5 + 0.5 * np.sin(2 * np.pi * 0.3 * time)
-    return (
-        0.25
-        * swell
-        * sum((np.sin(2 * np.pi * f * time + phase * i) for i, f in enumerate(tones)), np.zeros_like(time))
-    )
+    sines = (np.sin(2 * np.pi * f * time + phase * i) for i, f in enumerate(tones))
+    return 0.25 * swell * sum(sines, np.zeros_like(time))
 
 
 def _voice(time: _Float64) -> _Float64:
     """Make a gliding tone with vibrato and formants, with pauses."""
     glide = 240 * time + 40 * np.sin(2 * np.pi * 0.25 * time) + 0.8 * np.sin(2 * np.pi * 5.5 * time)
     weights = (1.0, 0.8, 0.5, 0.7, 0.35, 0.2, 0.25, 0.1, 0.06, 0.04)
-    tone = sum((w * np.sin(2 * np.pi * (n + 1) * glide) for n, w in enumerate(weights)), np.zeros_like(time))
-    open_ = np.clip(np.sin(2 * np.pi * 0.7 * time) * 4, 0, 1)
-    return 0.3 * tone * open_
+    tone: _Float64 = sum(
+        (w * np.sin(2 * np.pi * (n + 1) * glide) for n, w in enumerate(weights)), np.zeros_like(time)
+    )
+    opening: _Float64 = np.clip(np.sin(2 * np.pi * 0.7 * time) * 4, 0, 1)
+    return 0.3 * tone * opening

@@ -33,28 +33,35 @@ def randomise(network: torch.nn.Module, seed: int = 0, scale: float = 0.05) -> t
     return network.eval()
 
 
-def small_htdemucs(seed: int = 0, **changes: Any) -> HTDemucs:
+def small_htdemucs(seed: int = 0, **changes: Any) -> torch.nn.Module:
     """The reference's HTDemucs, small enough for a unit test."""
-    network = HTDemucs(sources=STEMS, **{**SMALL_HTDEMUCS, **changes})
+    network: torch.nn.Module = HTDemucs(sources=STEMS, **{**SMALL_HTDEMUCS, **changes})
     randomise(network, seed)
     return network
 
 
-def small_hdemucs(seed: int = 0, **changes: Any) -> HDemucs:
+def small_hdemucs(seed: int = 0, **changes: Any) -> torch.nn.Module:
     """The reference's HDemucs, small enough for a unit test."""
-    network = HDemucs(sources=STEMS, **{"channels": 4, **changes})
+    network: torch.nn.Module = HDemucs(sources=STEMS, **{"channels": 4, **changes})
     randomise(network, seed)
     return network
+
+
+def built_with(network: torch.nn.Module) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments that a network of the demucs package was built with."""
+    captured: Any = network._init_args_kwargs
+    args, kwargs = captured
+    return args, kwargs
 
 
 def write_th(network: torch.nn.Module, path: Path, *, half: bool = True) -> Path:
     """Write a checkpoint as `demucs.states.serialize_model` makes it (which itself needs OmegaConf)."""
-    args, kwargs = network._init_args_kwargs
+    args, kwargs = built_with(network)
     package = {
         "klass": type(network),
         "args": args,
         "kwargs": kwargs,
-        "state": get_state(network, None, half),
+        "state": get_state(network, None, half),  # type: ignore[no-untyped-call]
         "training_args": {"lr": 3e-4, "batch": [1, 2]},
     }
     torch.save(package, path)
@@ -63,7 +70,7 @@ def write_th(network: torch.nn.Module, path: Path, *, half: bool = True) -> Path
 
 def write_safetensors(network: torch.nn.Module, path: Path) -> Path:
     """Write a checkpoint in the form that demucs.hf reads."""
-    args, kwargs = network._init_args_kwargs
+    args, kwargs = built_with(network)
     klass = type(network)
     state = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     metadata = {

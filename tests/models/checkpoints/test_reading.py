@@ -1,13 +1,15 @@
 """Telling checkpoints apart by their content."""
 
+import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stemwright.core.errors import ModelFileError
-from stemwright.models.checkpoints import content_digest, read_checkpoint
-from stemwright.models.checkpoints import reading
+from stemwright.models.checkpoints import content_digest, read_checkpoint, reading
+from stemwright.models.checkpoints.checkpoint import FloatArray
 from tests.support.demucs_files import small_htdemucs, write_safetensors, write_th
 
 
@@ -38,13 +40,13 @@ def test_huge_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_digest_is_over_names_and_little_endian_float32() -> None:
-    tensors = {"b": np.asarray([1.0, 2.0], np.float16), "a": np.asarray([[3.0]], np.float64)}
-    # sha256(b"a" + 3.0 + b"b" + 1.0 + 2.0), computed with sha256sum
-    import hashlib
-
-    data = b"a" + np.float32(3).tobytes() + b"b" + np.float32([1, 2]).tobytes()
+    tensors: dict[str, FloatArray] = {
+        "b": np.asarray([1.0, 2.0], np.float16),
+        "a": np.asarray([[3.0]], np.float64),
+    }
+    data = b"a" + struct.pack("<f", 3.0) + b"b" + struct.pack("<ff", 1.0, 2.0)
     assert content_digest(tensors) == hashlib.sha256(data).hexdigest()
-    swapped = {"a": tensors["a"].astype(">f8"), "b": tensors["b"].astype(">f2")}
+    swapped: dict[str, FloatArray] = {"a": tensors["a"].astype(">f8"), "b": tensors["b"].astype(">f2")}
     assert content_digest(swapped) == content_digest(tensors)
 
 

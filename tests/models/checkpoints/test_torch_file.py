@@ -3,7 +3,6 @@
 import collections
 import io
 import pickle
-import pickletools
 import random
 import struct
 import zipfile
@@ -21,7 +20,14 @@ from hypothesis import strategies as st
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, read_checkpoint
 from stemwright.models.checkpoints.torch_file import read_torch
-from tests.support.demucs_files import SMALL_HTDEMUCS, STEMS, small_hdemucs, small_htdemucs, write_th
+from tests.support.demucs_files import (
+    SMALL_HTDEMUCS,
+    STEMS,
+    built_with,
+    small_hdemucs,
+    small_htdemucs,
+    write_th,
+)
 
 TRIPPED: list[str] = []
 
@@ -57,7 +63,7 @@ def test_reads_what_demucs_writes(tmp_path: Path, make: Callable[[], torch.nn.Mo
     checkpoint = read_checkpoint(write_th(network, tmp_path / "a.th", half=half))
     assert checkpoint.kind == "torch"
     assert checkpoint.klass == f"{type(network).__module__}.{type(network).__name__}"
-    args, kwargs = network._init_args_kwargs
+    args, kwargs = built_with(network)
     assert (list(checkpoint.args), checkpoint.kwargs) == (list(args), kwargs)
     state = network.state_dict()
     assert checkpoint.tensors.keys() == state.keys()
@@ -115,6 +121,16 @@ def as_global(module: str, name: str, argument: str = "x") -> bytes:
     return f"c{module}\n{name}\n".encode() + b"(V" + argument.encode() + b"\ntR."
 
 
+def text(value: str) -> bytes:
+    """The pickled form of a short text."""
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def storage_id(kind: bytes, key: bytes) -> bytes:
+    """A pickle that is nothing but the persistent id of a storage."""
+    return b"\x80\x02(" + text("storage") + kind + key + text("cpu") + b"K\x01tQ."
+
+
 class Nested:
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return (collections.OrderedDict, ([("a", Reduces(trip, 1))],))
@@ -144,8 +160,8 @@ HOSTILE: dict[str, bytes] = {
     "call without a tuple": b"cfractions\nFraction\n]R.",
     "persistent id of bad type": b"\x80\x02X\x01\x00\x00\x00aQ.",
     "persistent id, text form": b"Pos.system\n.",
-    "persistent id without a storage type": b"\x80\x02(X\x07\x00\x00\x00storageX\x01\x00\x00\x00aX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.",
-    "storage outside": b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x09\x00\x00\x00../../etcX\x03\x00\x00\x00cpuK\x01tQ.",
+    "persistent id without a storage type": storage_id(text("a"), text("0")),
+    "storage outside": storage_id(b"ctorch\nFloatStorage\n", text("../../etc")),
     "memo bomb": b"\x80\x02Nr\xff\xff\xff\x7f0.",
     "memo never kept": b"\x80\x02h\x07.",
     "long number": b"\x80\x02\x8b\xff\xff\xff\x7f1.",
@@ -243,18 +259,14 @@ def tensor_pickle(
     offset: int, size: tuple[int, ...], stride: tuple[int, ...], values: int, kind: str = "FloatStorage"
 ) -> bytes:
     """A checkpoint whose one tensor is put together as told."""
-    tail = pickle.dumps((offset, size, stride), 2)[2:-1]
+    numbers = [pickle.dumps(part, 2)[2:-1] for part in (values, offset, size, stride)]
     storage = (
-        b"(X\x07\x00\x00\x00storagectorch\n" + kind.encode() + b"\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
-        + pickle.dumps(values, 2)[2:-1] + b"tQ"
-    )  # fmt: skip
-    build = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage
-    # the three arguments one by one, out of the tuple that pickle wrote
-    arguments = b"".join(pickle.dumps(part, 2)[2:-1] for part in (offset, size, stride))
-    assert pickletools.optimize(b"\x80\x02" + tail + b".")
-    state = b"}X\x01\x00\x00\x00a" + build + arguments + b"\x89NtRs"
-    head = b"\x80\x02}(X\x05\x00\x00\x00klasscdemucs.htdemucs\nHTDemucs\nX\x04\x00\x00\x00args)X\x06\x00\x00\x00kwargs}"
-    return head + b"X\x05\x00\x00\x00state" + state + b"u."
+        b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text("0") + text("cpu") + numbers[0] + b"tQ"
+    )
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"".join(numbers[1:]) + b"\x89NtR"
+    klass = text("klass") + b"cdemucs.htdemucs\nHTDemucs\n"
+    rest = text("args") + b")" + text("kwargs") + b"}" + text("state") + b"}" + text("a") + tensor + b"s"
+    return b"\x80\x02}(" + klass + rest + b"u."
 
 
 DATA = np.arange(6, dtype="<f4").tobytes()
