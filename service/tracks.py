@@ -5,6 +5,7 @@ Used by `separate`, by `batch` and by the HTTP worker.
 
 import contextlib
 import importlib.metadata
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from stemwright.core.audio.encode import OutputFormat, check_writable, estimated
 from stemwright.core.audio.source import AudioInfo, FileSource, open_source
 from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
 from stemwright.core.audio.tags import Tags, for_stem, read_tags
+from stemwright.core.errors import ResourceError
 from stemwright.models.separator import (
     CancelToken,
     Progress,
@@ -233,7 +235,19 @@ class _Job:
             self.options.fmt,
             self.info.sample_rate,
             self.info.channels * (stems_each if joined else 1),
-            needed_bytes=0 if frames is None else self._needed_bytes(frames),
+        )
+        if frames is not None:
+            self._check_room(self._needed_bytes(frames))
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(self.staging.folder).free
+        if free >= needed:
+            return
+        remedy = "free some space, or choose another -o"
+        if keeps_raw_samples(self.options.fmt, self.options.clip_mode):
+            remedy += "; --clip-mode clamp needs less, as it keeps no samples until the end"
+        raise ResourceError(
+            f"{self.place.out} has {free / 1e9:.1f} GB free, the stems need {needed / 1e9:.1f} GB", remedy
         )
 
     def _needed_bytes(self, frames: int) -> int:
