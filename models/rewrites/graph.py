@@ -47,6 +47,7 @@ class EditableGraph:
                 self.nodes.append(node)
         self.shapes: dict[str, Shape] = {}
         self._numbers: dict[str, int] = {}
+        self._names = {*self.constants, *self.inputs, *(n for node in self.nodes for n in node.output)}
         self._index()
 
     @property
@@ -85,9 +86,12 @@ class EditableGraph:
 
     def unique(self, hint: str) -> str:
         """Make a name that no value bears yet."""
-        number = self._numbers.get(hint, 0)
-        self._numbers[hint] = number + 1
-        return f"{hint}/rw{number}"
+        while True:
+            number = self._numbers.get(hint, 0)
+            self._numbers[hint] = number + 1
+            name = f"{hint}/rw{number}"
+            if name not in self._names:
+                return name
 
     def add_constant(self, hint: str, value: AnyArray) -> str:
         """Add a constant and return its name."""
