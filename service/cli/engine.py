@@ -13,7 +13,6 @@ from stemwright.models.registry import Installed, ModelStore, open_model
 from stemwright.models.separator import SeparationOptions, Separator
 from stemwright.models.sessions import SessionOptions
 from stemwright.service.cli.options import BitDepth, Choices
-from stemwright.service.cli.pulling import pull_in_terminal, someone_there
 from stemwright.service.places import Layout
 from stemwright.service.results import model_facts
 from stemwright.service.tracks import Engine, TrackOptions
@@ -110,12 +109,14 @@ def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
     try:
         return open_model(name, store)
     except ModelNotFoundError:
-        if catalog_entry(name) is None or not (accept_licence or _wants_it(name)):
+        if catalog_entry(name) is None:
             raise
-    return pull_in_terminal(name, store, accept_licence=accept_licence)
+        from stemwright.service.cli import pulling  # seldom needed, and it loads a web client
+
+        if not (accept_licence or (pulling.someone_there() and _wants_it(name))):
+            raise
+    return pulling.pull_in_terminal(name, store, accept_licence=accept_licence)
 
 
 def _wants_it(name: str) -> bool:
-    return someone_there() and typer.confirm(
-        f"The model {name} is not installed. Pull it now?", default=True, err=True
-    )
+    return typer.confirm(f"The model {name} is not installed. Pull it now?", default=True, err=True)

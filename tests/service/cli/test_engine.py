@@ -1,9 +1,11 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stemwright.models.registry import Installed, ModelStore, open_model
-from stemwright.service.cli import engine
+from stemwright.service.cli import pulling
 from tests.service.conftest import Workshop
 from tests.service.recordings import recording
 from tests.support.tiny_models import install_tiny_model
@@ -19,7 +21,7 @@ def pulled(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> list[tuple[st
         install_tiny_model(store.root, name)
         return open_model(name, store)
 
-    monkeypatch.setattr(engine, "pull_in_terminal", pull)
+    monkeypatch.setattr(pulling, "pull_in_terminal", pull)
     recording(Path("song.wav"))
     return calls
 
@@ -45,7 +47,7 @@ def test_a_person_at_a_terminal_is_asked(
         questions.append(text)
         return answer
 
-    monkeypatch.setattr(engine, "someone_there", lambda: True)
+    monkeypatch.setattr(pulling, "someone_there", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
     ended = workshop.run("separate", "song.wav", "-o", "out", "--device", "cpu")
     assert questions == ["The model htdemucs is not installed. Pull it now?"]
@@ -65,3 +67,13 @@ def test_what_the_catalogue_does_not_have_is_never_pulled(
     ended = workshop.separate("song.wav", "-o", "out", "--accept-licence", model="nonsense")
     assert ended.code == 2
     assert pulled == []
+
+
+def test_a_model_that_is_there_needs_no_web_client(workshop: Workshop) -> None:
+    recording(Path("song.wav"))
+    code = (
+        "import sys; from stemwright.service.cli.main import run; assert run(sys.argv[1:]) == 0;"
+        "assert 'httpx' not in sys.modules"
+    )
+    arguments = ["separate", "song.wav", "-o", "out", "-m", "tiny", "--device", "cpu"]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
