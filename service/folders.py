@@ -80,7 +80,7 @@ def find_tracks(folder: Path, *, split: Split | None = None, out: Path | None = 
     InputError
         No folder, not readable, or no tracks in it.
     OptionError
-        A split of plain files, or MUSDB tracks of an unknown split.
+        A split of plain files, MUSDB tracks of an unknown split, or an output folder among the recordings.
     """
     try:
         root = folder.resolve(strict=True)
@@ -94,7 +94,16 @@ def find_tracks(folder: Path, *, split: Split | None = None, out: Path | None = 
         raise InputError(f"{folder} holds no recordings", "check the path, or --split")
     if collection.kind == "plain" and split is not None:
         raise OptionError(f"{folder} is not MUSDB, so it has no {split} split", "leave --split out")
+    if out is not None:
+        _check_apart(root, out, collection)
     return collection
+
+
+def _check_apart(root: Path, out: Path, collection: Collection) -> None:
+    """Refuse an output folder whose stems would land among the recordings, or replace true stems."""
+    real = out.resolve()
+    if real == root or any(real / track.target == track.source.parent for track in collection.tracks):
+        raise OptionError(f"the stems would be written among the recordings of {root}", "choose another -o")
 
 
 def _musdb(root: Path, split: Split | None) -> Collection | None:

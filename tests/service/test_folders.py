@@ -92,6 +92,20 @@ def test_musdb_faults_are_tracks_with_a_problem() -> None:
     assert "out of the folder" in told["test/Linked mixture"]
 
 
+@pytest.mark.parametrize(("folder", "out"), [("db", "db"), ("db/test", "db"), ("db", "db/../db")])
+def test_true_stems_are_never_replaced(folder: str, out: str) -> None:
+    touch("db/test/A/mixture.wav", "db/test/A/drums.wav")
+    with pytest.raises(OptionError, match="among the recordings"):
+        find_tracks(Path(folder), out=Path(out))
+    assert keys(find_tracks(Path(folder), out=Path("elsewhere"))) == ["test/A"]
+
+
+def test_stems_are_not_written_among_plain_recordings() -> None:
+    touch("in/a.wav")
+    with pytest.raises(OptionError, match="among the recordings"):
+        find_tracks(Path("in"), out=Path("in"))
+
+
 def test_both_kinds_in_one() -> None:
     touch("db/train/A.stem.mp4", "db/test/B/mixture.wav")
     with pytest.raises(InputError, match="mixes"):
