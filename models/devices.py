@@ -190,15 +190,16 @@ def _probe_openvino() -> DeviceReport:
         )
     import openvino as ov
 
-    core = ov.Core()
-    if "CPU" not in core.available_devices:
-        return DeviceReport(
-            device="openvino",
-            usable=False,
-            detail="its CPU plug-in does not load",
-            remedy="reinstall openvino: pip install --force-reinstall openvino",
-        )
-    name = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+    remedy = "pip install --force-reinstall openvino"
+    try:
+        core = ov.Core()
+        compiled = core.compile_model(core.read_model(_probe_graph()), "CPU")
+        got = compiled([np.ones((1, 4, 16), np.float32)])[0]
+        name = str(core.get_property("CPU", "FULL_DEVICE_NAME"))
+    except Exception as error:  # OpenVINO raises RuntimeError and its children for everything
+        return DeviceReport(device="openvino", usable=False, detail=_first_line(error), remedy=remedy)
+    if not np.allclose(got, 8.0):
+        return DeviceReport(device="openvino", usable=False, detail="it computes wrongly", remedy=remedy)
     return DeviceReport(device="openvino", usable=True, detail=f"OpenVINO {_version('openvino')} on {name}")
 
 
@@ -220,29 +221,30 @@ def _probe_onnxruntime(device: Device) -> DeviceReport:
             detail=f"{onnxruntime_build()} {ort.__version__} is built without {wanted}",
             remedy=_install_remedy(device.provider),
         )
-    if device.provider == "cpu":
-        return DeviceReport(device="cpu", usable=True, detail=f"ONNX Runtime {ort.__version__}")
-    return _probe_gpu(device, wanted)
+    return _run_probe(device, wanted)
 
 
-def _probe_gpu(device: Device, wanted: str) -> DeviceReport:
+def _run_probe(device: Device, wanted: str) -> DeviceReport:
     import onnxruntime as ort
 
     remedy = "check the driver with nvidia-smi, and CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    provider: tuple[str, dict[str, str]] = (wanted, {})
+    if device.provider == "cpu":
+        remedy = "pip install --force-reinstall 'stemwright[cpu]'"
+    else:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        provider = (wanted, {"device_id": str(device.index)})
     probe_graph = _probe_graph()
     try:
         with _quiet_onnxruntime():
-            preload_cuda()
-            session = ort.InferenceSession(
-                probe_graph, options, providers=[(wanted, {"device_id": str(device.index)})]
-            )
+            if device.provider != "cpu":
+                preload_cuda()
+            session = ort.InferenceSession(probe_graph, options, providers=[provider])
             got = session.run(None, {"x": np.ones((1, 4, 16), np.float32)})[0]
     except Exception as error:  # ONNX Runtime raises bare exceptions of many kinds
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        return DeviceReport(device=str(device), usable=False, detail=cause[0][:300], remedy=remedy)
+        return DeviceReport(device=str(device), usable=False, detail=_first_line(error), remedy=remedy)
     if wanted not in session.get_providers():
         return DeviceReport(
             device=str(device),
@@ -252,6 +254,8 @@ def _probe_gpu(device: Device, wanted: str) -> DeviceReport:
         )
     if not np.allclose(got, 8.0):
         return DeviceReport(device=str(device), usable=False, detail="it computes wrongly", remedy=remedy)
+    if device.provider == "cpu":
+        return DeviceReport(device="cpu", usable=True, detail=f"ONNX Runtime {ort.__version__}")
     cards = gpu_memory()
     card = cards[device.index] if device.index < len(cards) else None
     return DeviceReport(
@@ -310,6 +314,10 @@ def _install_remedy(provider: str) -> str:
         # Both builds write the same files, so that the old one has to go first.
         return "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'stemwright[gpu]'"
     return f"pip install 'stemwright[{extra}]'"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def _version(distribution: str) -> str:

@@ -13,6 +13,7 @@ import av
 import platformdirs
 
 from stemwright.core.errors import StemwrightError
+from stemwright.models.cards import gpu_memory
 from stemwright.models.devices import DeviceReport, probe_devices
 from stemwright.models.hardware import available_memory, has_bfloat16, usable_cores
 from stemwright.models.onnxruntime_builds import onnxruntime_build, runtime_conflict
@@ -108,12 +109,18 @@ def check_runtime() -> Iterator[Finding]:
 
 def check_devices(reports: list[DeviceReport]) -> Iterator[Finding]:
     """Tell which devices a small graph ran on; without any nothing can be separated."""
+    cards = gpu_memory()
     for report in reports:
-        detail = report.detail
+        detail, remedy = report.detail, report.remedy
         if report.free_memory is not None and report.total_memory is not None:
             detail += f", {_gib(report.free_memory)} of {_gib(report.total_memory)} free"
         state: State = "ok" if report.usable else "note"
-        yield Finding(subject=f"device {report.device}", state=state, detail=detail, remedy=report.remedy)
+        if not report.usable and report.device.startswith(("cuda", "tensorrt")):
+            if not cards:
+                detail, remedy = "no NVIDIA card, or its driver is not installed", ""
+            elif report.device.startswith("cuda") and onnxruntime_build() == "onnxruntime-gpu":
+                state = "problem"
+        yield Finding(subject=f"device {report.device}", state=state, detail=detail, remedy=remedy)
     if not any(report.usable for report in reports):
         yield Finding(
             subject="devices",
@@ -165,7 +172,11 @@ def check_models(store: ModelStore) -> Iterator[Finding]:
 
 def check_codecs() -> Iterator[Finding]:
     """Look which decoders and encoders PyAV brings."""
-    for subject, names, mode in (("decoders", _DECODERS, "r"), ("encoders", _ENCODERS, "w")):
+    modes: tuple[tuple[str, tuple[str, ...], Literal["r", "w"]], ...] = (
+        ("decoders", _DECODERS, "r"),
+        ("encoders", _ENCODERS, "w"),
+    )
+    for subject, names, mode in modes:
         missing = [name for name in names if not _has_codec(name, mode)]
         if missing:
             yield Finding(
