@@ -192,11 +192,12 @@ class _Run:
     def places(
         self, inputs: Sequence[str], names: dict[str, str], template: NameTemplate
     ) -> dict[str, Place]:
-        """Place all tracks; raises OptionError where two of their files would be the same."""
+        """Place all tracks; raises OptionError where two files would be the same, or one an input."""
         stems = self.engine.separator.output_stems(self.options.separation)
         model = safe_name(self.engine.label, fallback="model")
         places: dict[str, Place] = {}
         owners: dict[str, str] = {}
+        recordings = {Path(item).resolve() for item in inputs if item != STREAM}
         for item in inputs:
             place = place_track(
                 self.out,
@@ -214,6 +215,8 @@ class _Run:
                         f"{other!r} and {item!r} would both be written to {path}",
                         "put {track} and {stem} into --name-template",
                     )
+                if (self.out / path).resolve() in recordings:
+                    raise OptionError(f"{self.out / path} is an input itself", "choose another -o")
             places[item] = self._replacing(place) if self.overwrite else place
         return places
 

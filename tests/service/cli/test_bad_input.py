@@ -142,6 +142,13 @@ def test_two_inputs_of_one_name(workshop: Workshop) -> None:
     is_clear(workshop.separate("a/song.wav", "a/song.wav", "-o", "out"))
 
 
+def test_an_input_is_never_replaced(workshop: Workshop) -> None:
+    song = recording(Path("drums/drums.wav"))
+    before = song.read_bytes()
+    is_clear(workshop.separate(song, "-o", ".", "--overwrite"))
+    assert song.read_bytes() == before
+
+
 NAMES = {
     "Ünï 曲 🎵": "Ünï 曲 🎵",
     "-o": "_-o",
