@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -197,7 +198,7 @@ class _Run:
         model = safe_name(self.engine.label, fallback="model")
         places: dict[str, Place] = {}
         owners: dict[str, str] = {}
-        recordings = {Path(item).resolve() for item in inputs if item != STREAM}
+        recordings = {os.path.realpath(item) for item in inputs if item != STREAM}
         for item in inputs:
             place = place_track(
                 self.out,
@@ -215,7 +216,7 @@ class _Run:
                         f"{other!r} and {item!r} would both be written to {path}",
                         "put {track} and {stem} into --name-template",
                     )
-                if (self.out / path).resolve() in recordings:
+                if os.path.realpath(self.out / path) in recordings:
                     raise OptionError(f"{self.out / path} is an input itself", "choose another -o")
             places[item] = self._replacing(place) if self.overwrite else place
         return places

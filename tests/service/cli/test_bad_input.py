@@ -32,6 +32,11 @@ def cut(source: Path, share: float) -> Path:
     return source
 
 
+def looping_link() -> Path:
+    Path("song.wav").symlink_to("song.wav")
+    return Path("song.wav")
+
+
 def missing() -> Path:
     return Path("song.wav")
 
@@ -93,7 +98,7 @@ def infinite() -> Path:
 
 BAD = (
     *(missing, folder, empty, text, random_bytes, picture, cut_flac, cut_mp3, cut_wav, header_only),
-    *(not_a_number, infinite),
+    *(not_a_number, infinite, looping_link),
 )
 
 
@@ -106,7 +111,7 @@ def test_bad_recording(workshop: Workshop, make: Callable[[], Path]) -> None:
     assert not Path("out/song").exists()
 
 
-@pytest.mark.parametrize("make", [cut_flac, not_a_number], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [cut_flac, not_a_number, looping_link], ids=lambda make: make.__name__)
 def test_bad_recording_does_not_stop_the_rest(workshop: Workshop, make: Callable[[], Path]) -> None:
     bad = make()
     recording(Path("a.wav"))
