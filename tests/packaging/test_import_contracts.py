@@ -5,6 +5,7 @@ scripts/check.py.)
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def broken_contracts(root: Path) -> set[str]:
         command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
     )
     assert "Contracts:" in run.stdout, run.stdout + run.stderr
-    return {line.removesuffix(" BROKEN") for line in run.stdout.splitlines() if line.endswith(" BROKEN")}
+    return set(re.findall(r"^(.+) BROKEN", run.stdout, re.MULTILINE))
 
 
 @pytest.mark.parametrize(
