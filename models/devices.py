@@ -19,7 +19,7 @@ import numpy as np
 
 from stemwright.core.errors import DeviceError, StemwrightError
 from stemwright.models.cards import gpu_memory
-from stemwright.models.onnxruntime_builds import onnxruntime_build
+from stemwright.models.onnxruntime_builds import onnxruntime_build, runtime_conflict
 from stemwright.models.runtimes.contract import Provider
 
 PROVIDERS: tuple[Provider, ...] = ("cuda", "tensorrt", "openvino", "cpu")
@@ -214,6 +214,9 @@ def _probe_onnxruntime(device: Device) -> DeviceReport:
     import onnxruntime as ort
 
     wanted = _ORT_NAMES[device.provider]
+    conflict = runtime_conflict()
+    if wanted not in ort.get_available_providers() and conflict is not None:
+        return DeviceReport(device=str(device), usable=False, detail=conflict.message, remedy=conflict.remedy)
     if wanted not in ort.get_available_providers():
         return DeviceReport(
             device=str(device),

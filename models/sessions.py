@@ -3,8 +3,9 @@
 What was asked for and cannot be had is an error with a remedy; nothing falls back unasked.
 """
 
+import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -14,6 +15,7 @@ from stemwright.models.devices import DeviceChoice, choose_device, probe_devices
 from stemwright.models.graph_transforms import standalone_graph, standalone_model
 from stemwright.models.hardware import usable_cores
 from stemwright.models.manifest import Precision
+from stemwright.models.onnxruntime_builds import runtime_conflict
 from stemwright.models.precisions import choose_precision
 from stemwright.models.rewrites.halves import in_float16
 from stemwright.models.rewrites.pipeline import (
@@ -53,6 +55,8 @@ __all__ = [
     "open_session",
     "probe_devices",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,9 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     """
     if options.threads is not None and options.threads < 1:
         raise OptionError(f"{options.threads} threads make no sense", "use 1 or more, or leave it out")
+    conflict = runtime_conflict()
+    if conflict is not None:
+        _LOG.warning("%s; %s", conflict.message, conflict.remedy)
     choice = choose_device(options.device)
     request = _Request(model=model, options=options, choice=choice, threads=options.threads or usable_cores())
     if choice.device.provider == "openvino":
@@ -154,7 +161,10 @@ def _open_openvino(request: _Request) -> Session:
         rewrites = (CONSTANTS, GATES, TRANSPOSED, MOVES)
     with request.prepared(Plan(rewrites=rewrites, runtime=runtime_name())) as prepared:
         facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
-        plan = OpenVinoPlan(streams=1, cache_dir=request.options.cache_dir / "openvino")
+        # Two calls side by side on half the cores each wait less at their joints than one on all.
+        streams = 1 if request.options.low_memory else min(2, request.threads)
+        facts = replace(facts, parallel_calls=streams)
+        plan = OpenVinoPlan(streams=streams, cache_dir=request.options.cache_dir / "openvino")
         return OpenVinoSession(prepared.path, request.model.manifest.graph, facts, plan)
 
 
