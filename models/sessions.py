@@ -5,7 +5,7 @@ What was asked for and cannot be had is an error with a remedy; nothing falls ba
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx
 
@@ -78,6 +78,12 @@ class _Request:
             self.model.graph_path, self.model.sha256, plan, cache_dir=self.options.cache_dir
         )
 
+    @property
+    def _parallel_calls(self) -> int:
+        # Two calls side by side on half the cores each wait less at their joints than one on all.
+        on_cpu = self.choice.device.provider in ("cpu", "openvino")
+        return min(2, self.threads) if on_cpu and not self.options.low_memory else 1
+
     def facts(self, prepared: PreparedGraph, *, runtime: str, precision: Precision, why: str) -> SessionFacts:
         return SessionFacts(
             provider=self.choice.device.provider,
@@ -85,7 +91,7 @@ class _Request:
             runtime=runtime,
             precision=precision,
             threads=self.threads,
-            parallel_calls=1,
+            parallel_calls=self._parallel_calls,
             batch_limit=1,
             chosen_because=f"{self.choice.because}; {why}",
             rewrites=prepared.rewrites,
@@ -140,9 +146,7 @@ def _open_cpu(request: _Request) -> Session:
         rewrites = (*rewrites, INT8)
     with request.prepared(Plan(rewrites=rewrites, runtime=runtime_name())) as prepared:
         facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
-        return OnnxRuntimeSession(
-            prepared.path, request.model.manifest.graph, facts, arena=not request.options.low_memory
-        )
+        return OnnxRuntimeSession(prepared.path, request.model.manifest.graph, facts)
 
 
 def _open_openvino(request: _Request) -> Session:
@@ -161,10 +165,7 @@ def _open_openvino(request: _Request) -> Session:
         rewrites = (CONSTANTS, GATES, TRANSPOSED, MOVES)
     with request.prepared(Plan(rewrites=rewrites, runtime=runtime_name())) as prepared:
         facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
-        # Two calls side by side on half the cores each wait less at their joints than one on all.
-        streams = 1 if request.options.low_memory else min(2, request.threads)
-        facts = replace(facts, parallel_calls=streams)
-        plan = OpenVinoPlan(streams=streams, cache_dir=request.options.cache_dir / "openvino")
+        plan = OpenVinoPlan(streams=facts.parallel_calls, cache_dir=request.options.cache_dir / "openvino")
         return OpenVinoSession(prepared.path, request.model.manifest.graph, facts, plan)
 
 
