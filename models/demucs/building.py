@@ -58,10 +58,10 @@ def build_model_folder(
     digest = content_digest(checkpoint.tensors)
     origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
     model = WeightlessGraph.read(architecture.graph_path).fill(checkpoint.tensors, storage)
+    manifest = _manifest(checkpoint, architecture, name, licence, origin)
     path = folder / GRAPH_FILE
     try:
         path.write_bytes(model.SerializeToString(deterministic=True))
-        manifest = _manifest(checkpoint, architecture, name, licence, origin)
         manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
@@ -91,7 +91,8 @@ def _manifest(
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
         raise ModelFileError(
-            f"no manifest can be made of the checkpoint: {first['loc'][0]}: {first['msg']}",
+            f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
             "choose another name, or a checkpoint whose stems have plain names",
         ) from error

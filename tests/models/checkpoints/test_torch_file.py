@@ -189,14 +189,10 @@ def test_hostile_pickle_is_refused_and_runs_nothing(
     with pytest.raises(ModelFileError) as caught:
         read_bytes(archive(HOSTILE[name]), tmp_path)
     assert "\n" not in caught.value.message
+    if name in ("os.system", "builtins.eval", "builtins.exec", "posix.system", "subprocess.Popen"):
+        assert name in caught.value.message
     assert not TRIPPED
     assert [path.name for path in tmp_path.iterdir()] == ["file.th"]
-
-
-@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "posix.system", "subprocess.Popen"])
-def test_message_names_the_forbidden_global(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match=name):
-        read_bytes(archive(HOSTILE[name]), tmp_path)
 
 
 def test_hostile_call_inside_a_good_checkpoint(tmp_path: Path) -> None:
@@ -386,7 +382,7 @@ def test_mutated_files_only_ever_raise_our_error(tmp_path: Path, good: Path, see
 
 
 @given(seed=st.integers(0, 1 << 32), count=st.integers(1, 4))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_mutated_pickles_only_ever_raise_our_error(tmp_path: Path, good: Path, seed: int, count: int) -> None:
     """The archive is whole here, so that the mutation reaches the pickle's reader."""
     with zipfile.ZipFile(good) as opened:
