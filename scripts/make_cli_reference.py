@@ -39,27 +39,28 @@ Standard output has results only. `NO_COLOR` is respected; progress is shown on 
 """
 
 
-def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield a command with its full name, then what is below it."""
-    yield name, command
-    for inner in getattr(command, "commands", {}).values():
-        yield from commands(inner, f"{name} {inner.name}")
+def contexts(command: Any, name: str, parent: typer.Context | None = None) -> Iterator[typer.Context]:
+    """Yield the context of a command, as if it were called, then those of the commands below it."""
+    settings = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = typer.Context(command, info_name=name, parent=parent, **settings)
+    yield context
+    if parent is None:
+        for inner in COMMANDS:
+            yield from contexts(load_command(inner), inner, context)
+    else:
+        for inner, below in getattr(command, "commands", {}).items():
+            yield from contexts(below, inner, context)
 
 
-def help_text(command: Any, name: str) -> str:
-    """Return a command's help as it is printed, at a fixed width."""
-    context = typer.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
-    return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+def section(context: typer.Context) -> str:
+    """Return a command's help as it is printed, under a heading."""
+    lines = (line.rstrip() for line in context.get_help().splitlines())
+    return f"## {context.command_path}\n\n```text\n" + "\n".join(lines) + "\n```\n"
 
 
 def reference() -> str:
     """Return the text of docs/cli.md."""
-    found = [(PROGRAM, build_command())]
-    for name in COMMANDS:
-        found.extend(commands(load_command(name), f"{PROGRAM} {name}"))
-    parts = [HEAD]
-    parts.extend(f"## {name}\n\n```text\n{help_text(command, name)}\n```\n" for name, command in found)
-    return "\n".join(parts)
+    return "\n".join([HEAD, *(section(context) for context in contexts(build_command(), PROGRAM))])
 
 
 def main() -> None:
