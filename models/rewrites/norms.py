@@ -8,6 +8,8 @@ import onnx
 
 from stemwright.models.rewrites.graph import AnyArray, EditableGraph, Patch, attribute
 
+_LAYER_NORM_OPSET = 17
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupNorm:
@@ -139,19 +141,25 @@ def _find_gate(graph: EditableGraph, norm: GroupNorm) -> _Gate | None:
         return None
     if not _is_pointwise(graph, conv) or len(split.output) != 2 or attribute(split, "axis", 0) != 1:
         return None
-    shapes = [graph.shape(name) for name in split.output]
+    shape = graph.shape(norm.source)
     sigmoid = graph.only_consumer(split.output[1], "Sigmoid")
     product = graph.only_consumer(split.output[0], "Mul")
-    if shapes[0] is None or shapes[0] != shapes[1] or sigmoid is None or product is None:
+    if shape is None or sigmoid is None or product is None or not _is_even(graph, split):
         return None
     if set(product.input) != {split.output[0], sigmoid.output[0]}:
         return None
+    half = (shape[0], shape[1] // 2, *shape[2:])
     nodes = [conv, *norm.nodes, split, sigmoid, product]
     times = graph.only_consumer(product.output[0], "Mul")
-    scale = _per_channel(graph, times, shapes[0]) if times is not None else None
+    scale = _per_channel(graph, times, half) if times is not None else None
     if times is not None and scale is not None:
         nodes.append(times)
     return _Gate(nodes=tuple(nodes), conv=conv, norm=norm, output=nodes[-1].output[0], scale=scale)
+
+
+def _is_even(graph: EditableGraph, split: onnx.NodeProto) -> bool:
+    sizes = graph.constant(split.input[1]) if len(split.input) > 1 else attribute(split, "split", (1, 1))
+    return sizes is not None and len(set(np.asarray(sizes).tolist())) == 1
 
 
 def _is_pointwise(graph: EditableGraph, conv: onnx.NodeProto) -> bool:
@@ -242,6 +250,8 @@ def layer_norms(graph: EditableGraph) -> int:
     Without the exporter's Reshape to one long row a runtime may keep its channels-last layout.
     Returns the number of norms changed.
     """
+    if graph.opset < _LAYER_NORM_OPSET:
+        return 0
     return _replace_norms(graph, _as_layer_norm)
 
 
