@@ -1,0 +1,57 @@
+"""The process in which `stemwright bench` measures one device and precision."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from stemwright.core.audio.source import ArraySource
+from stemwright.core.errors import StemwrightError
+from stemwright.models.registry import ModelStore
+from stemwright.models.separator import Separator
+from stemwright.models.sessions import PrecisionChoice, SessionOptions
+
+
+def main(model: str, audio: str, rate: int, device: str, precision: PrecisionChoice, threads: int) -> None:
+    """Load and warm up, then separate once for each line on standard input.
+
+    Prints a line of JSON when ready, and one for each turn: seconds of wall and CPU time, and the
+    peak of memory so far (KiB). A failure of ours is printed as `error`.
+    """
+    options = SessionOptions(
+        device=device,
+        precision=precision,
+        threads=threads or None,
+        cache_dir=platformdirs.user_cache_path("stemwright"),
+    )
+    source = ArraySource(np.load(audio), rate)
+    try:
+        place: str | Path = Path(model) if Path(model).exists() else model
+        with Separator.open(place, options=options, store=ModelStore()) as separator:
+            _turn(separator, source)
+            facts = next(iter(separator.facts.values()))
+            _say({"ready": True, "runtime": facts.runtime, "precision": facts.precision})
+            for _ in sys.stdin:
+                _say(_turn(separator, source))
+    except StemwrightError as error:
+        _say({"error": error.message})
+
+
+def _turn(separator: Separator, source: ArraySource) -> dict[str, float]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in separator.separate(source):
+        pass
+    return {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - cpu,
+        "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def _say(data: object) -> None:
+    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.flush()
