@@ -24,6 +24,7 @@ from stemwright.models.rewrites.pipeline import (
     GATED_NORMS,
     GATES,
     INT8,
+    INT8_WEIGHTS,
     LAYER_NORMS,
     MOVES,
     PLAIN_NORMS,
@@ -159,7 +160,9 @@ def _open_openvino(request: _Request) -> Session:
 
     precision, why = request.precision(possible_precisions())
     rewrites: tuple[Rewrite, ...] = (CONSTANTS, GATED_NORMS, LAYER_NORMS, GATES, TRANSPOSED, MOVES)
-    if precision != "float32":
+    if precision == "int8":
+        rewrites = (*rewrites, INT8_WEIGHTS)
+    elif precision != "float32":
         # A folded norm's statistics would be computed in the lower precision, which costs 3 dB of
         # accuracy; OpenVINO's own norm computes them in float32.
         rewrites = (CONSTANTS, GATES, TRANSPOSED, MOVES)

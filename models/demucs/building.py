@@ -11,6 +11,7 @@ from stemwright.models.demucs.architectures import (
     NORMALISATION,
     OFFICIAL_LICENCE,
     OFFICIAL_TRAINING_DATA,
+    SAFE_PRECISIONS,
     UNKNOWN_LICENCE,
     Architecture,
 )
@@ -88,6 +89,7 @@ def _manifest(
             graph=architecture.graph,
             normalisation=NORMALISATION,
             origin=origin,
+            safe_precisions=SAFE_PRECISIONS.get(origin.content_sha256, ()),
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -20,7 +20,7 @@ from stemwright.models.rewrites.folding import fold_constants, fold_for_one
 from stemwright.models.rewrites.graph import EditableGraph
 from stemwright.models.rewrites.moves import cancel_moves
 from stemwright.models.rewrites.norms import fold_gated_norms, layer_norms, plain_norms
-from stemwright.models.rewrites.quantise import quantise_layers
+from stemwright.models.rewrites.quantise import compress_layers, quantise_layers
 
 _LOG = logging.getLogger(__name__)
 _KEPT_S = 90 * 86400.0
@@ -54,6 +54,7 @@ PLAIN_NORMS = Rewrite(name="plain-norms", version=1, apply=plain_norms)
 GATES = Rewrite(name="gates", version=1, apply=halve_gates)
 TRANSPOSED = Rewrite(name="transposed-convolutions", version=1, apply=unroll_transposed)
 MOVES = Rewrite(name="moves", version=1, apply=cancel_moves)
+INT8_WEIGHTS = Rewrite(name="int8-weights", version=1, apply=compress_layers)
 INT8 = Rewrite(name="int8-layers", version=1, apply=quantise_layers)
 
 

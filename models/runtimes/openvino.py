@@ -9,12 +9,15 @@ import numpy as np
 import openvino as ov
 
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
-from stemwright.models.hardware import has_bfloat16
+from stemwright.models.hardware import cpu_flags, has_bfloat16
 from stemwright.models.manifest import Graph, Precision
 from stemwright.models.runtimes.batching import one_by_one
 from stemwright.models.runtimes.contract import FloatArray, SessionFacts
 
-_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+# Activations of one row that share a scale; 128 loses less than the row's own 512 to 2048, and the
+# kernels want a multiple of 32.
+_INT8_GROUP = "128"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class OpenVinoSession:
             "NUM_STREAMS": str(plan.streams),
             "INFERENCE_NUM_THREADS": str(facts.threads),
         }
+        if facts.precision == "int8":
+            config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = _INT8_GROUP
         if plan.cache_dir is not None:
             config["CACHE_DIR"] = str(plan.cache_dir)
         try:
@@ -112,6 +117,8 @@ def possible_precisions() -> frozenset[Precision]:
         found.add("bfloat16")
     if "FP16" in capabilities:
         found.add("float16")
+    if cpu_flags() & {"avx512_vnni", "avx_vnni"}:
+        found.add("int8")
     return frozenset(found)
 
 

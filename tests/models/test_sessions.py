@@ -229,9 +229,12 @@ class TestPrecision:
         stems = session.run({"mixture": mixture()})["stems"]
         np.testing.assert_allclose(stems[:, 0], GAINS[0] * mixture(), rtol=2e-2, atol=1e-3)
 
+    @pytest.mark.parametrize("device", HERE)
     @pytest.mark.skipif(not cpu_flags() & {"avx512_vnni", "avx_vnni"}, reason="needs a CPU with VNNI")
-    def test_int8_runs_in_onnxruntime(self, model: Model, tmp_path: Path) -> None:
-        assert open_session(model, options(tmp_path, precision="int8")).facts.precision == "int8"
+    def test_int8_runs(self, model: Model, tmp_path: Path, device: str) -> None:
+        session = open_session(model, options(tmp_path, device, precision="int8"))
+        assert session.facts.precision == "int8"
+        assert session.run({"mixture": mixture()})["stems"].shape == (1, 4, 2, SAMPLES)
 
 
 def on_stand_in(model: onnx.ModelProto, tmp_path: Path, free: list[int | None]) -> GpuSession:

@@ -9,7 +9,7 @@ from onnx import TensorProto
 from stemwright.models.rewrites.folding import fold_constants, fold_for_one
 from stemwright.models.rewrites.graph import EditableGraph
 from stemwright.models.rewrites.moves import cancel_moves
-from stemwright.models.rewrites.quantise import quantise_layers
+from stemwright.models.rewrites.quantise import compress_layers, quantise_layers
 from tests.models.rewrites.graphs import GraphMaker, check, kinds, output_of, rewritten
 
 
@@ -94,3 +94,11 @@ def test_the_model_given_is_not_changed() -> None:
     rewritten(model, fold_for_one)
     assert model.SerializeToString() == before
     assert isinstance(model, onnx.ModelProto)
+
+
+def test_int8_weights_are_near() -> None:
+    made = GraphMaker((1, 50, 256))
+    new = check(
+        made.model(made.add("MatMul", "x", made.weight(256, 300))), compress_layers, places=1, tolerance=1e-2
+    )
+    assert kinds(new) == ["DequantizeLinear", "MatMul", "Identity"]
