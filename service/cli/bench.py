@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stemwright.core.errors import EXIT_OK
+from stemwright.core.errors import EXIT_FAILURE, EXIT_OK
 from stemwright.service.cli.options import DEFAULT_MODEL
 
 app = typer.Typer(help="Measure the speed of this machine's providers.")
@@ -56,4 +56,4 @@ def bench(
         print_json_line(results.as_json())
     else:
         print_table(results)
-    return EXIT_OK
+    return EXIT_OK if results.reference is not None else EXIT_FAILURE
