@@ -33,9 +33,9 @@ from onnx import numpy_helper
 
 from stemwright.core.audio.source import open_source
 from stemwright.models.demucs.architectures import GRAPHS_DIR
-from stemwright.models.recipes import FromWeights, Part
-from stemwright.models.registry import InstalledModel, ModelStore, open_model
-from stemwright.models.weightless import WeightlessGraph
+from stemwright.models.graphs.recipes import FromWeights, Part
+from stemwright.models.graphs.weightless import WeightlessGraph
+from stemwright.models.registry.store import InstalledModel, ModelStore, open_model
 
 RATE = 44100
 WARM_UP_S = 10

@@ -2,7 +2,7 @@
 
 A model's manifest states its transform as a `Transform`; nothing else in the project knows a
 family's windows or paddings. `forward` and `inverse` are the host form (scipy, float32);
-`stemwright.models.graph_transforms` builds the same arithmetic from the same data as ONNX nodes.
+`stemwright.models.graphs.transforms` builds the same arithmetic from the same data as ONNX nodes.
 
 Where a sample goes, in the coordinates of the padded signal: the signal gets an outer padding
 (a rule of some families), then n_fft / 2 samples on each side if frames are centred. Frame i

@@ -25,10 +25,10 @@ from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import ModelFileError, StemwrightError
 from stemwright.models.manifest import Graph, Manifest, Precision, parse_manifest
-from stemwright.models.members import Member
-from stemwright.models.plan import TrackPlan
-from stemwright.models.separator import SeparationOptions, Separator
-from stemwright.models.sessions import Session, SessionFacts
+from stemwright.models.separation.members import Member
+from stemwright.models.separation.plan import TrackPlan
+from stemwright.models.separation.separator import SeparationOptions, Separator
+from stemwright.models.sessions.opening import Session, SessionFacts
 
 CheckName = Literal["manifest", "signature", "determinism", "batch", "length", "silence", "block"]
 Outcome = Literal["kept", "broken", "not tried"]

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from stemwright.core.errors import CancelledError, InputError, StemwrightError
-from stemwright.models.separator import CancelToken, Progress
+from stemwright.models.separation.separator import CancelToken, Progress
 from stemwright.service.folders import Collection, Track
 from stemwright.service.ledger import InputPrint, Ledger, Row, WrittenFile, written_files
 from stemwright.service.naming import RESULT_FILE, safe_name

@@ -11,9 +11,9 @@ import platformdirs
 
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import StemwrightError
-from stemwright.models.registry import ModelStore
-from stemwright.models.separator import Separator
-from stemwright.models.sessions import PrecisionChoice, SessionOptions
+from stemwright.models.registry.store import ModelStore
+from stemwright.models.separation.separator import Separator
+from stemwright.models.sessions.opening import PrecisionChoice, SessionOptions
 
 
 def main(model: str, audio: str, rate: int, device: str, precision: PrecisionChoice, threads: int) -> None:

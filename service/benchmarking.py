@@ -19,9 +19,9 @@ import soxr
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.source import open_source
 from stemwright.core.errors import DeviceError, InputError
-from stemwright.models.devices import parse_device, probe_apart, probe_devices
 from stemwright.models.manifest import Precision
-from stemwright.models.registry import ModelStore, open_model
+from stemwright.models.registry.store import ModelStore, open_model
+from stemwright.models.sessions.devices import parse_device, probe_apart, probe_devices
 
 _GPU_PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 _CHANNELS = 2
@@ -214,9 +214,9 @@ def _asked(text: str) -> list[Contender]:
 
 def _with_precisions(device: str) -> list[Contender]:
     if device == "openvino":
-        from stemwright.models.runtimes.openvino import possible_precisions as possible
+        from stemwright.models.sessions.runtimes.openvino import possible_precisions as possible
     elif device == "cpu":
-        from stemwright.models.runtimes.onnxruntime import possible_precisions as possible
+        from stemwright.models.sessions.runtimes.onnxruntime import possible_precisions as possible
     else:
         return [Contender(device=device, precision=precision) for precision in _GPU_PRECISIONS]
     exact_first = sorted(possible(), key=lambda precision: (precision != "float32", precision))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemwright.core.audio.source import AudioInfo
-from stemwright.models.registry import Installed
+from stemwright.models.registry.store import Installed
 
 RESULT_SCHEMA = 1
 

@@ -19,7 +19,7 @@ from stemwright.core.audio.source import AudioInfo, FileSource, open_source
 from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
 from stemwright.core.audio.tags import Tags, for_stem, read_tags
 from stemwright.core.errors import ResourceError
-from stemwright.models.separator import (
+from stemwright.models.separation.separator import (
     CancelToken,
     Progress,
     Separation,

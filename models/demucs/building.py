@@ -16,9 +16,9 @@ from stemwright.models.demucs.architectures import (
     Architecture,
 )
 from stemwright.models.demucs.checkpoints import architecture_of, config_of
+from stemwright.models.graphs.weightless import Storage, WeightlessGraph
 from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Licence, Manifest, WeightsOrigin
-from stemwright.models.model_files import record_of
-from stemwright.models.weightless import Storage, WeightlessGraph
+from stemwright.models.registry.model_files import record_of
 
 
 def build_model_folder(

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
 from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig
 from stemwright.models.demucs.network import HDemucs, HTDemucs, build_network
-from stemwright.models.recipes import Computed, FloatArray
-from stemwright.models.weightless import WeightlessGraph, check_recipes, make_weightless
+from stemwright.models.graphs.recipes import Computed, FloatArray
+from stemwright.models.graphs.weightless import WeightlessGraph, check_recipes, make_weightless
 
 OPSET = 20  # the first with Gelu
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stemwright.core.errors import ModelFileError
+from stemwright.models.graphs.roles import model_inputs, stems_from_outputs
 from stemwright.models.manifest import Graph, Manifest, ParityRecord, read_manifest
-from stemwright.models.roles import model_inputs, stems_from_outputs
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemwright.models.demucs.layers import GroupNorm, LayerScale
-from stemwright.models.position_codes import sinusoid_1d, sinusoid_2d
+from stemwright.models.graphs.position_codes import sinusoid_1d, sinusoid_2d
 
 SCALE_INIT = 1e-4
 

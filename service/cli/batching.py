@@ -12,7 +12,7 @@ from typing import Literal
 import typer
 
 from stemwright.core.errors import EXIT_OK, OptionError, OutputError, StemwrightError
-from stemwright.models.separator import Progress
+from stemwright.models.separation.separator import Progress
 from stemwright.service.batches import BatchPlan, BatchRun, Outcome, identify
 from stemwright.service.cli.engine import open_engine, track_options
 from stemwright.service.cli.main import printable, show_error

@@ -8,10 +8,10 @@ import typer
 
 from stemwright.core.audio.encode import OutputFormat
 from stemwright.core.errors import ModelNotFoundError, OptionError
-from stemwright.models.catalog import catalog_entry
-from stemwright.models.registry import Installed, ModelStore, open_model
-from stemwright.models.separator import SeparationOptions, Separator
-from stemwright.models.sessions import SessionOptions
+from stemwright.models.registry.catalog import catalog_entry
+from stemwright.models.registry.store import Installed, ModelStore, open_model
+from stemwright.models.separation.separator import SeparationOptions, Separator
+from stemwright.models.sessions.opening import SessionOptions
 from stemwright.service.cli.options import BitDepth, Choices
 from stemwright.service.places import Layout
 from stemwright.service.results import model_facts

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stemwright.core.errors import StemwrightError
-from stemwright.models.catalog import CATALOG, CatalogBag, CatalogEntry, CatalogModel
-from stemwright.models.registry import Installed, InstalledBag, InstalledModel, ModelStore
-from stemwright.models.sources import describe, settings_from_environment
+from stemwright.models.registry.catalog import CATALOG, CatalogBag, CatalogEntry, CatalogModel
+from stemwright.models.registry.sources import describe, settings_from_environment
+from stemwright.models.registry.store import Installed, InstalledBag, InstalledModel, ModelStore
 from stemwright.service.cli.output import print_json_line
 
 State = Literal["installed", "damaged", "to pull"]

@@ -12,8 +12,8 @@ from stemwright.core.errors import (
     OptionError,
     StemwrightError,
 )
-from stemwright.models.catalog import catalog_entry
-from stemwright.models.registry import ModelStore, open_model
+from stemwright.models.registry.catalog import catalog_entry
+from stemwright.models.registry.store import ModelStore, open_model
 from stemwright.service.cli import model_views as views
 from stemwright.service.cli.output import print_json_line, print_path
 
@@ -125,7 +125,7 @@ def import_model(
     as_json: JsonOption = False,
 ) -> None:
     """Install a model from a file that you have."""
-    from stemwright.models.importing import ImportOptions, import_file
+    from stemwright.models.registry.importing import ImportOptions, import_file
     from stemwright.service.cli.pulling import way_to_ask
 
     options = ImportOptions(name=name, licence_text=licence, force=force)
@@ -153,7 +153,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:
     """Write an installed model out as a folder or as one file."""
-    from stemwright.models.exporting import ExportForm, export_model
+    from stemwright.models.registry.exporting import ExportForm, export_model
 
     if single_file and standalone:
         raise OptionError("--single-file and --standalone exclude each other", "use one of them")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from stemwright.models.separator import Progress
+from stemwright.models.separation.separator import Progress
 
 if TYPE_CHECKING:
     from rich import progress as rich_progress

@@ -17,13 +17,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from stemwright.models import downloads
-from stemwright.models.downloads import ProgressCallback
 from stemwright.models.manifest import Licence
-from stemwright.models.pull import PullOptions, pull
-from stemwright.models.registry import Installed, ModelStore
-from stemwright.models.sources import settings_from_environment
-from stemwright.models.terms import Ask, accept_none
+from stemwright.models.registry import downloads
+from stemwright.models.registry.downloads import ProgressCallback
+from stemwright.models.registry.pull import PullOptions, pull
+from stemwright.models.registry.sources import settings_from_environment
+from stemwright.models.registry.store import Installed, ModelStore
+from stemwright.models.registry.terms import Ask, accept_none
 
 
 def confirm(question: str, *, default: bool = False) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stemwright.core.errors import InputError, OptionError, StemwrightError
-from stemwright.models.separator import Progress
+from stemwright.models.separation.separator import Progress
 from stemwright.service.cli.engine import open_engine, track_options
 from stemwright.service.cli.main import show_error
 from stemwright.service.cli.options import Choices, Container

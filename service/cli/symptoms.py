@@ -13,11 +13,11 @@ import av
 import platformdirs
 
 from stemwright.core.errors import StemwrightError
-from stemwright.models.cards import gpu_memory
-from stemwright.models.devices import DeviceReport, probe_devices
-from stemwright.models.hardware import available_memory, has_bfloat16, usable_cores
-from stemwright.models.onnxruntime_builds import onnxruntime_build, runtime_conflict
-from stemwright.models.registry import ModelStore
+from stemwright.models.registry.store import ModelStore
+from stemwright.models.sessions.cards import gpu_memory
+from stemwright.models.sessions.devices import DeviceReport, probe_devices
+from stemwright.models.sessions.hardware import available_memory, has_bfloat16, usable_cores
+from stemwright.models.sessions.onnxruntime_builds import onnxruntime_build, runtime_conflict
 
 State = Literal["ok", "note", "problem"]
 

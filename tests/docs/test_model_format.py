@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from stemwright.core.errors import ModelFileError
 from stemwright.core.transforms import Transform
 from stemwright.models.manifest import Bag, Manifest, parse_manifest
-from stemwright.models.model_files import MANIFEST_KEY
+from stemwright.models.registry.model_files import MANIFEST_KEY
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "model-format.md").read_text()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stemwright.models.catalog import (
+from stemwright.models.registry.catalog import (
     CatalogEntry,
 )
 from tests.support.model_host import ModelHost, model_host
@@ -20,5 +20,5 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHost]:
 @pytest.fixture
 def catalog(monkeypatch: pytest.MonkeyPatch) -> dict[str, CatalogEntry]:
     known: dict[str, CatalogEntry] = {}
-    monkeypatch.setattr("stemwright.models.pull.catalog_entry", known.get)
+    monkeypatch.setattr("stemwright.models.registry.pull.catalog_entry", known.get)
     return known

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.models.contract import check_contract
 from stemwright.models.manifest import Graph, Manifest
-from stemwright.models.sessions import Session, SessionFacts
+from stemwright.models.sessions.opening import Session, SessionFacts
 
 
 def assert_keeps_contract(manifest: Manifest, session: Session, *, batch_size: int = 2) -> None:

@@ -7,8 +7,8 @@ from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError
 from stemwright.models.contract import check_contract
 from stemwright.models.manifest import ChunkPlan
-from stemwright.models.registry import InstalledModel, open_model
-from stemwright.models.sessions import SessionOptions, open_session
+from stemwright.models.registry.store import InstalledModel, open_model
+from stemwright.models.sessions.opening import SessionOptions, open_session
 from tests.models.contract import Meddling, assert_keeps_contract
 from tests.support.fake_sessions import FakeSession, Network, context_network, fake_manifest, gains_network
 from tests.support.tiny_models import install_tiny_model

@@ -9,7 +9,7 @@ import pytest
 
 from stemwright.core.audio.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter
-from stemwright.models.members import Member
+from stemwright.models.separation.members import Member
 from tests.service.conftest import Workshop
 from tests.service.recordings import recording
 

@@ -20,9 +20,9 @@ from stemwright.models.manifest import (
     Manifest,
     TrackNormalisation,
 )
-from stemwright.models.members import Member
-from stemwright.models.separator import Separation, SeparationOptions, Separator
-from stemwright.models.sessions import SessionFacts
+from stemwright.models.separation.members import Member
+from stemwright.models.separation.separator import Separation, SeparationOptions, Separator
+from stemwright.models.sessions.opening import SessionFacts
 
 STEMS = ("drums", "bass", "other", "vocals")
 GAINS = (0.4, 0.3, 0.2, 0.1)

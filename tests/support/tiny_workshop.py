@@ -8,19 +8,19 @@ from pathlib import Path
 from stemwright.core.errors import (
     ModelFileError,
 )
-from stemwright.models.catalog import (
+from stemwright.models.manifest import Licence, Manifest, ParityRecord
+from stemwright.models.registry.catalog import (
     HTDEMUCS,
     CatalogModel,
     WebSource,
 )
-from stemwright.models.downloads import Patience, Progress, ProgressCallback
-from stemwright.models.manifest import Licence, Manifest, ParityRecord
-from stemwright.models.model_files import finish_manifest
-from stemwright.models.pull import PullOptions, pull
-from stemwright.models.registry import Installed, InstalledModel, ModelStore
-from stemwright.models.sources import SourceSettings
-from stemwright.models.terms import accept_all
-from stemwright.models.workshop import Weights
+from stemwright.models.registry.downloads import Patience, Progress, ProgressCallback
+from stemwright.models.registry.model_files import finish_manifest
+from stemwright.models.registry.pull import PullOptions, pull
+from stemwright.models.registry.sources import SourceSettings
+from stemwright.models.registry.store import Installed, InstalledModel, ModelStore
+from stemwright.models.registry.terms import accept_all
+from stemwright.models.registry.workshop import Weights
 from tests.support.model_host import ModelHost
 from tests.support.tiny_models import install_tiny_model
 

@@ -6,7 +6,7 @@ import torch
 
 from stemwright.models.demucs.architectures import ARCHITECTURES, HYBRID_TRANSFORM, Architecture
 from stemwright.models.demucs.network import build_network
-from stemwright.models.weightless import WeightlessGraph
+from stemwright.models.graphs.weightless import WeightlessGraph
 
 EVERY = pytest.mark.parametrize(
     "architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name

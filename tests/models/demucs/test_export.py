@@ -11,7 +11,7 @@ from stemwright.models.demucs.architectures import HDEMUCS, HTDEMUCS, Architectu
 from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
 from stemwright.models.demucs.export import export_weightless, random_network, state_of
 from stemwright.models.demucs.network import spectrum_of
-from stemwright.models.weightless import WeightlessGraph, compare
+from stemwright.models.graphs.weightless import WeightlessGraph, compare
 
 SMALL_HTDEMUCS = dataclasses.replace(
     HTDEMUCS,

@@ -207,7 +207,7 @@ def test_output_where_nobody_can_write(workshop: Workshop) -> None:
 def test_too_little_room_is_told_before_the_work(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     recording(Path("song.wav"), 200_000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9_000_000))
-    monkeypatch.setattr("stemwright.models.separator.Separator.separate", _never)
+    monkeypatch.setattr("stemwright.models.separation.separator.Separator.separate", _never)
     ended = workshop.separate("song.wav", "-o", "out")
     is_clear(ended, code=1)
     assert "free" in ended.err
@@ -334,7 +334,7 @@ def test_format_that_cannot_hold_the_recording(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, container: str, rate: int, channels: int
 ) -> None:
     recording(Path("song.wav"), 5000, channels, sample_rate=rate)
-    monkeypatch.setattr("stemwright.models.separator.Separator.separate", _never)
+    monkeypatch.setattr("stemwright.models.separation.separator.Separator.separate", _never)
     ended = workshop.separate("song.wav", "-o", "out", "--format", container)
     is_clear(ended)
     assert "wav" in ended.err

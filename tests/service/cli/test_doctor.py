@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stemwright.core.errors import EXIT_FAILURE, EXIT_OK
-from stemwright.models.cards import GpuMemory
-from stemwright.models.devices import DeviceReport
-from stemwright.models.onnxruntime_builds import RuntimeConflict
-from stemwright.models.registry import ModelStore
+from stemwright.models.registry.store import ModelStore
+from stemwright.models.sessions.cards import GpuMemory
+from stemwright.models.sessions.devices import DeviceReport
+from stemwright.models.sessions.onnxruntime_builds import RuntimeConflict
 from stemwright.service.cli import symptoms
 from stemwright.service.cli.main import run
 from stemwright.service.cli.symptoms import Finding
@@ -140,5 +140,5 @@ def test_an_unreadable_store(machine: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def fail(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("stemwright.models.registry.os.scandir", fail)
+    monkeypatch.setattr("stemwright.models.registry.store.os.scandir", fail)
     assert [finding.state for finding in symptoms.check_models(ModelStore())] == ["problem"]

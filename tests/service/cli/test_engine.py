@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stemwright.models.registry import Installed, ModelStore, open_model
+from stemwright.models.registry.store import Installed, ModelStore, open_model
 from stemwright.service.cli import pulling
 from tests.service.conftest import Workshop
 from tests.service.recordings import recording

@@ -14,13 +14,13 @@ import onnxruntime as ort
 import pytest
 
 from stemwright.core.errors import EXIT_FAILURE, EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
-from stemwright.models.catalog import CatalogEntry
 from stemwright.models.manifest import MANIFEST_FILE
-from stemwright.models.model_files import read_single_file
-from stemwright.models.registry import InstalledModel, ModelStore, open_model
+from stemwright.models.registry.catalog import CatalogEntry
+from stemwright.models.registry.model_files import read_single_file
+from stemwright.models.registry.store import InstalledModel, ModelStore, open_model
 from stemwright.service.cli import pulling
 from stemwright.service.cli.main import run
-from tests.models.test_registry import edit_manifest, install_bag
+from tests.models.registry.test_store import edit_manifest, install_bag
 from tests.support.model_host import Hosted, ModelHost, model_host
 from tests.support.tiny_models import GAINS, STEMS, install_tiny_model
 from tests.support.tiny_workshop import GOOD, OTHER, TinyWorkshop, entry_of
@@ -42,9 +42,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def workshop(monkeypatch: pytest.MonkeyPatch) -> dict[str, CatalogEntry]:
     """Tiny models are built, and the catalog is what the test puts into the dictionary."""
     known: dict[str, CatalogEntry] = {}
-    monkeypatch.setattr("stemwright.models.pull.CheckpointWorkshop", TinyWorkshop)
-    monkeypatch.setattr("stemwright.models.importing.CheckpointWorkshop", TinyWorkshop)
-    monkeypatch.setattr("stemwright.models.pull.catalog_entry", known.get)
+    monkeypatch.setattr("stemwright.models.registry.pull.CheckpointWorkshop", TinyWorkshop)
+    monkeypatch.setattr("stemwright.models.registry.importing.CheckpointWorkshop", TinyWorkshop)
+    monkeypatch.setattr("stemwright.models.registry.pull.catalog_entry", known.get)
     return known
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stemwright.models.separator import Progress
+from stemwright.models.separation.separator import Progress
 from stemwright.service.cli.progress import ProgressDisplay
 from tests.service.conftest import Workshop
 from tests.service.recordings import recording

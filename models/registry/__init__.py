@@ -1,0 +1,1 @@
+"""The store of installed models: finding, pulling, verifying, importing and exporting them."""

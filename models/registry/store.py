@@ -1,0 +1,398 @@
+"""Installed models: finding, checking, installing and removing them by name or path.
+
+A store is a folder with one sub-folder a model (docs/model-format.md). Names that start with a dot are
+the store's own: staging, locks, downloads, accepted terms.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+
+from stemwright.core.errors import ModelFileError, ModelNotFoundError, OptionError, StemwrightError
+from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Bag, FileRecord, Manifest, read_manifest
+from stemwright.models.registry import staging
+from stemwright.models.registry.catalog import catalog_entry, catalog_names
+from stemwright.models.registry.model_files import (
+    check_hashes,
+    check_sizes,
+    file_sha256,
+    graph_record,
+    read_single_file,
+)
+
+MODELS_VARIABLE = "STEMWRIGHT_MODELS"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledModel:
+    """A single model that is ready to be opened.
+
+    Attributes
+    ----------
+    name
+        Its name in the store, or the manifest's name for a path.
+    folder
+        The folder that holds its files.
+    manifest
+        Its validated manifest.
+    graph_path
+        The ONNX file.
+    sha256
+        SHA-256 of the ONNX file (hexadecimal): the identity of the weights in caches and results.
+    """
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    graph_path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledMember:
+    """A member of an installed bag and its weight for each stem of the bag."""
+
+    model: InstalledModel
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledBag:
+    """A bag whose members are all installed."""
+
+    name: str
+    folder: Path
+    manifest: Bag
+    members: tuple[InstalledMember, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the members' hashes and weights: the identity of the bag in results."""
+        lines = (f"{member.model.sha256} {json.dumps(member.weights)}\n" for member in self.members)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+Installed = InstalledModel | InstalledBag
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreEntry:
+    """A folder of the store: what it holds, or why it cannot be used."""
+
+    name: str
+    model: Installed | None
+    problem: StemwrightError | None = None
+
+
+def default_models_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Return STEMWRIGHT_MODELS, or `models` in the user's data folder for stemwright."""
+    value = (os.environ if environ is None else environ).get(MODELS_VARIABLE, "")
+    return Path(value).expanduser() if value else platformdirs.user_data_path("stemwright") / "models"
+
+
+def checked_name(name: str) -> str:
+    """Return a name that a model may have in a store; raises OptionError for any other."""
+    if _NAME.fullmatch(name) is None:
+        raise OptionError(
+            f"{name!r} is not a name for a model",
+            "use letters, digits, dots, dashes and underscores, and begin with a letter or digit",
+        )
+    return name
+
+
+def mending_remedy(name: str) -> str:
+    """Return what to do about a damaged model of that name."""
+    if catalog_entry(name) is not None:
+        return f"run `stemwright models pull {name} --force`"
+    return "import the model again"
+
+
+class ModelStore:
+    """The models below one folder.
+
+    Parameters
+    ----------
+    root
+        The folder; it need not exist yet. Default: see default_models_dir.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = default_models_dir() if root is None else root
+
+    def downloads(self, name: str) -> Path:
+        """Return the folder that holds what was fetched for a name and is not yet built."""
+        return self.root / ".downloads" / name
+
+    def names(self) -> tuple[str, ...]:
+        """Names of all folders that look like models, sorted, without opening them."""
+        try:
+            found = [entry.name for entry in os.scandir(self.root) if _NAME.fullmatch(entry.name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as error:
+            raise ModelFileError(
+                f"cannot read the folder of models {self.root}: {error.strerror}",
+                f"mend its permissions, or set {MODELS_VARIABLE} to another folder",
+            ) from error
+        return tuple(sorted(name for name in found if (self.root / name / MANIFEST_FILE).is_file()))
+
+    def find(self, name: str) -> Installed:
+        """Return the installed model or bag of that name after the quick check (sizes).
+
+        Raises
+        ------
+        ModelNotFoundError
+            Nothing of that name is installed; the remedy names the nearest names or the pull.
+        ModelFileError
+            It is installed but damaged, or its manifest is from a newer version.
+        """
+        manifest = self._manifest(name)
+        folder = self.root / name
+        if isinstance(manifest, Manifest):
+            return _installed(name, folder, manifest, mending_remedy(name))
+        return InstalledBag(
+            name=name, folder=folder, manifest=manifest, members=self.members_of(name, manifest)
+        )
+
+    def entries(self) -> Iterator[StoreEntry]:
+        """Yield every model of the store, the damaged ones with their problem."""
+        for name in self.names():
+            try:
+                yield StoreEntry(name=name, model=self.find(name))
+            except StemwrightError as problem:
+                yield StoreEntry(name=name, model=None, problem=problem)
+
+    def list(self) -> tuple[Installed, ...]:
+        """Return every model that can be used, by name."""
+        return tuple(entry.model for entry in self.entries() if entry.model is not None)
+
+    def verify(self, name: str) -> Installed:
+        """Check every file of a model, or of all members of a bag, against its SHA-256.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelFileError
+            As find does; ModelFileError also for a hash that differs.
+        """
+        found = self.find(name)
+        models = [found] if isinstance(found, InstalledModel) else [m.model for m in found.members]
+        for model in models:
+            check_hashes(model.folder, model.manifest.files, mending_remedy(model.name))
+        return found
+
+    def install(self, staged: Path) -> Installed:
+        """Check a staged folder fully and rename it to the name that its manifest gives.
+
+        The caller holds the lock of that name (staging.name_lock) and built the folder inside
+        staging.staged_folder; a model that was there is replaced.
+
+        Raises
+        ------
+        ModelFileError
+            The folder's files do not match its manifest, or a member of a bag is not installed.
+        OutputError, ResourceError
+            The store cannot be written.
+        """
+        manifest = read_manifest(staged)
+        if isinstance(manifest, Manifest):
+            graph_record(manifest, staged)
+            check_hashes(staged, manifest.files)
+        else:
+            self.members_of(manifest.name, manifest)
+        staging.put_in_place(self.root, manifest.name, staged)
+        return self.find(manifest.name)
+
+    def remove(self, name: str) -> tuple[str, ...]:
+        """Remove a model; a bag goes with those of its own members (`BAG.x`) that no other bag needs.
+
+        Returns
+        -------
+        tuple of str
+            The names that were removed.
+
+        Raises
+        ------
+        ModelNotFoundError
+            Nothing of that name is installed.
+        OptionError
+            A bag that stays needs this model.
+        """
+        if name not in self.names():
+            raise self.not_found(name)
+        owners = self._bags_with(name)
+        if owners:
+            raise OptionError(f"{name} is a member of {owners[0]}", f"remove {owners[0]} instead")
+        removed = [name]
+        members = self._own_members(name)
+        self._discard(name)
+        for member in members:
+            if not self._bags_with(member):
+                self._discard(member)
+                removed.append(member)
+        return tuple(removed)
+
+    def _discard(self, name: str) -> None:
+        with staging.name_lock(self.root, name):
+            staging.discard(self.root, name)
+            shutil.rmtree(self.downloads(name), ignore_errors=True)
+
+    def _own_members(self, name: str) -> tuple[str, ...]:
+        """Members of a bag by its text alone, so that a damaged bag can be removed too."""
+        try:
+            manifest = read_manifest(self.root / name)
+        except ModelFileError:
+            return ()
+        if isinstance(manifest, Manifest):
+            return ()
+        present = self.names()
+        return tuple(m.model for m in manifest.members if m.model in present and _is_member_of(m.model, name))
+
+    def _bags_with(self, name: str) -> tuple[str, ...]:
+        """Return the readable bags that have `name` as a member."""
+        owners = []
+        for candidate in self.names():
+            try:
+                manifest = read_manifest(self.root / candidate)
+            except ModelFileError:
+                continue
+            if isinstance(manifest, Bag) and name in {member.model for member in manifest.members}:
+                owners.append(candidate)
+        return tuple(owners)
+
+    def _manifest(self, name: str) -> Manifest | Bag:
+        """Read the manifest of a name and check that it is the folder's own."""
+        folder = self.root / name
+        if not _NAME.fullmatch(name) or not folder.is_dir():
+            raise self.not_found(name)
+        try:
+            manifest = read_manifest(folder)
+        except ModelFileError as error:
+            newer = error.remedy.startswith("update")
+            raise ModelFileError(error.message, error.remedy if newer else mending_remedy(name)) from error
+        if manifest.name != name:
+            raise ModelFileError(
+                f"the folder {folder} holds a model named {manifest.name}",
+                f"rename the folder to {manifest.name}",
+            )
+        return manifest
+
+    def members_of(self, name: str, bag: Bag) -> tuple[InstalledMember, ...]:
+        """Return the installed members of a bag; raises ModelFileError if one is missing or unfit."""
+        members = []
+        for member in bag.members:
+            try:
+                model = self.find(member.model)
+            except ModelNotFoundError as error:
+                raise ModelFileError(
+                    f"the bag {name} needs the model {member.model}, which is not installed",
+                    mending_remedy(name),
+                ) from error
+            if not isinstance(model, InstalledModel):
+                raise ModelFileError(
+                    f"the bag {name} has the bag {member.model} as a member", "use models as members"
+                )
+            if missing := set(bag.stems) - set(model.manifest.stems):
+                raise ModelFileError(
+                    f"the bag {name} has the stem {min(missing)}, which its member {member.model} has not",
+                    mending_remedy(name),
+                )
+            members.append(InstalledMember(model=model, weights=member.weights))
+        return tuple(members)
+
+    def not_found(self, name: str) -> ModelNotFoundError:
+        """Build the error for an unknown name: the pull if the catalog has it, else the nearest names."""
+        message = f"no model named {name!r} is installed"
+        if catalog_entry(name) is not None:
+            return ModelNotFoundError(message, f"run `stemwright models pull {name}`")
+        installed = self.names()
+        near = difflib.get_close_matches(name, dict.fromkeys((*installed, *catalog_names())), n=3, cutoff=0.5)
+        if not near:
+            return ModelNotFoundError(message, "run `stemwright models list` to see what there is")
+        hints = [n if n in installed else f"{n} (`stemwright models pull {n}`)" for n in near]
+        return ModelNotFoundError(message, "did you mean " + " or ".join(hints) + "?")
+
+
+def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Installed:
+    """Open a model by name, or by the path of a model folder or of a single `.onnx` with its manifest inside.
+
+    A string is a name if a model of that name is installed, or if it does not look like a path (no
+    separator, no `.onnx`) and no such model folder exists here.
+
+    Parameters
+    ----------
+    name_or_path
+        Name or path.
+    store
+        Where names are looked up, and the members of a bag given by path. Default: the user's store.
+
+    Raises
+    ------
+    ModelNotFoundError
+        No such name or path.
+    ModelFileError
+        Damaged, hostile, or from a newer version.
+    """
+    store = ModelStore() if store is None else store
+    if isinstance(name_or_path, str) and not _is_path(name_or_path, store):
+        return store.find(name_or_path)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return _open_folder(path, store)
+    if path.is_file():
+        return _open_file(path)
+    raise ModelNotFoundError(f"no model at {path}", "give a model folder, an .onnx file or an installed name")
+
+
+def _is_path(text: str, store: ModelStore) -> bool:
+    if os.sep in text or text.endswith(".onnx") or text in (".", ".."):
+        return True
+    return text not in store.names() and (Path(text) / MANIFEST_FILE).is_file()
+
+
+def _is_member_of(model: str, bag: str) -> bool:
+    return model.startswith(f"{bag}.")
+
+
+def _open_folder(folder: Path, store: ModelStore) -> Installed:
+    manifest = read_manifest(folder)
+    if isinstance(manifest, Manifest):
+        return _installed(manifest.name, folder, manifest)
+    return InstalledBag(
+        name=manifest.name,
+        folder=folder,
+        manifest=manifest,
+        members=store.members_of(manifest.name, manifest),
+    )
+
+
+def _open_file(path: Path) -> InstalledModel:
+    """Open a single file; its record cannot stand inside itself, so that it is made here."""
+    manifest = read_single_file(path)
+    record = FileRecord(path=path.name, sha256=file_sha256(path), size=path.stat().st_size)
+    return InstalledModel(
+        name=manifest.name,
+        folder=path.parent,
+        manifest=manifest.model_copy(update={"files": (record,)}),
+        graph_path=path,
+        sha256=record.sha256,
+    )
+
+
+def _installed(
+    name: str, folder: Path, manifest: Manifest, remedy: str = "import or pull the model again"
+) -> InstalledModel:
+    record = graph_record(manifest, folder, remedy)
+    check_sizes(folder, manifest.files, remedy)
+    return InstalledModel(
+        name=name, folder=folder, manifest=manifest, graph_path=folder / GRAPH_FILE, sha256=record.sha256
+    )

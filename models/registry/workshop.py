@@ -1,0 +1,108 @@
+"""From a checkpoint to a model folder that has passed its stored case."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from stemwright.core.errors import DeviceError, ModelFileError
+from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
+from stemwright.models.demucs.building import build_model_folder
+from stemwright.models.demucs.checkpoints import architecture_of
+from stemwright.models.demucs.parity_case import find_case, run_parity
+from stemwright.models.manifest import Licence, Manifest, ParityRecord, WeightsOrigin
+from stemwright.models.registry.model_files import finish_manifest
+from stemwright.models.registry.store import InstalledModel, open_model
+from stemwright.models.sessions.opening import Session, SessionOptions, open_session
+
+
+class Weights(Protocol):
+    """A checkpoint that was read."""
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture that its tensors belong to."""
+
+    @property
+    def content_sha256(self) -> str:
+        """Digest over its tensors."""
+
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
+        """Write `model.onnx` and `manifest.json` into a folder; returns the manifest."""
+
+
+class Workshop(Protocol):
+    """Makes model folders of checkpoints."""
+
+    def read(self, path: Path) -> Weights:
+        """Read a checkpoint of any known form; raises ModelFileError."""
+
+    def check(self, folder: Path, content_sha256: str) -> ParityRecord | None:
+        """Run the stored case for these weights on a built folder.
+
+        Parameters
+        ----------
+        folder
+            The folder that was built.
+        content_sha256
+            Content digest by which the stored case is found: that of the weights which these have to
+            behave like.
+
+        Returns
+        -------
+        ParityRecord or None
+            None if there is no case for them.
+
+        Raises
+        ------
+        ModelFileError
+            The model differs from the case.
+        DeviceError
+            No runtime is installed.
+        """
+
+
+class CheckpointWeights:
+    """The weights of a checkpoint that there is an importer for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self.architecture = architecture_of(checkpoint).name
+        self.content_sha256 = content_digest(checkpoint.tensors)
+
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
+        """Fill the shipped graph of the architecture."""
+        return build_model_folder(self._checkpoint, name=name, folder=folder, licence=licence)
+
+
+class CheckpointWorkshop:
+    """The workshop for all checkpoints that there are importers for."""
+
+    def read(self, path: Path) -> CheckpointWeights:
+        """Read a checkpoint; its kind and architecture are told by its content."""
+        return CheckpointWeights(read_checkpoint(path))
+
+    def check(self, folder: Path, content_sha256: str) -> ParityRecord | None:
+        """Run the stored case in float32, on ONNX Runtime's CPU provider where it is installed."""
+        # The case is found by the digest in the folder's manifest, which is finished later.
+        manifest = finish_manifest(folder, origin=WeightsOrigin(content_sha256=content_sha256))
+        if find_case(manifest) is None:
+            return None
+        model = open_model(folder)
+        if not isinstance(model, InstalledModel):
+            raise ModelFileError(f"{folder} is a bag, not a single model", "give a single model")
+        with tempfile.TemporaryDirectory() as cache:
+            session = _session(model, Path(cache))
+            try:
+                return run_parity(folder, session)
+            finally:
+                session.close()
+
+
+def _session(model: InstalledModel, cache: Path) -> Session:
+    """Open the most exact session there is; caches of a staged folder are of no use later."""
+    options = SessionOptions(cache_dir=cache, device="cpu", precision="float32", low_memory=True)
+    try:
+        return open_session(model, options)
+    except DeviceError:
+        return open_session(model, dataclasses.replace(options, device="auto"))

@@ -1,0 +1,1 @@
+"""Recordings in, stems out: the chunk plan, overlap-add, threads, and the separator itself."""

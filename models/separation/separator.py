@@ -1,0 +1,214 @@
+"""Separator: recordings in, stems out, in blocks and in bounded memory.
+
+    with Separator.open("htdemucs", options=SessionOptions(cache_dir=...)) as separator:
+        with separator.separate(open_source("song.flac")) as separation:
+            for block in separation:
+                ...  # block.stems["vocals"], shape=(channels, n)
+
+The result is deterministic and has the recording's length, rate and channels. It does not depend
+on the batch size, nor (beyond 1e-5) on the size of the blocks that the recording is read in.
+"""
+
+import math
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from stemwright.core.audio.source import AudioSource
+from stemwright.core.errors import CancelledError
+from stemwright.models.registry.store import Installed, ModelStore
+from stemwright.models.separation.feeds import Lockstep
+from stemwright.models.separation.lanes import resolve, track_plan
+from stemwright.models.separation.members import Member, ModelChoice, open_members
+from stemwright.models.separation.mixing import Finisher, StemBlock
+from stemwright.models.separation.options import SeparationOptions, plan_options, wanted_stems
+from stemwright.models.separation.pipeline import CancelToken, Flow, Pipe
+from stemwright.models.separation.separation import Separation
+from stemwright.models.separation.stages import Batch, Job, Progress
+from stemwright.models.sessions.opening import SessionFacts, SessionOptions
+
+__all__ = ["CancelToken", "Progress", "Separation", "SeparationOptions", "Separator", "StemBlock"]
+
+
+class Separator:
+    """One or more models, ready to separate any number of recordings.
+
+    Sessions are opened when a stem first needs them and stay open. Several recordings may be in
+    work at the same time: their calls of the network take turns, so that one recording is decoded
+    or encoded while the network works on another.
+
+    Parameters
+    ----------
+    members
+        The models with their shares.
+    stems
+        Names of the stems that can be had; for each, the members' gains add up to 1.
+    """
+
+    def __init__(self, members: Sequence[Member], stems: tuple[str, ...]) -> None:
+        if not members:
+            raise ValueError("a separator needs a member")
+        for stem in stems:
+            total = sum(member.gains.get(stem, 0.0) for member in members)
+            if not math.isclose(total, 1.0, rel_tol=1e-6):
+                raise ValueError(f"gains for {stem} add up to {total:g}")
+        self._members = tuple(members)
+        self.stems = stems
+        self._executor: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._flows: weakref.WeakSet[Flow] = weakref.WeakSet()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        models: ModelChoice | Sequence[ModelChoice],
+        *,
+        options: SessionOptions,
+        weights: Sequence[float] | None = None,
+        store: ModelStore | None = None,
+    ) -> Self:
+        """Open a model or bag, or several to be averaged.
+
+        Parameters
+        ----------
+        models
+            Names, paths or opened models.
+        options
+            Device, precision, threads.
+        weights
+            Weight of each model in the average; None for equal ones.
+        store
+            Where names are looked up; None for the user's store.
+
+        Raises
+        ------
+        OptionError
+            No models, weights that make no average, or models without a common stem.
+        ModelNotFoundError, ModelFileError
+            A model is not installed, or damaged.
+        """
+        choices = [models] if isinstance(models, str | Path | Installed) else models
+        return cls(*open_members(choices, weights, store, options))
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the first model in Hz; stems come at the recording's rate."""
+        return self._members[0].manifest.audio.sample_rate
+
+    @property
+    def facts(self) -> dict[str, SessionFacts]:
+        """What the sessions that are open use, by the name of the model.
+
+        `batch_limit` is what has proved to fit: it falls when the memory ran out.
+        """
+        return {member.name: facts for member in self._members if (facts := member.facts) is not None}
+
+    def output_stems(self, options: SeparationOptions | None = None) -> tuple[str, ...]:
+        """Names of the stems that `separate` gives with these options, in order.
+
+        Raises
+        ------
+        OptionError
+            The options ask for a stem that there is not, or contradict each other.
+        """
+        return wanted_stems(options or SeparationOptions(), self.stems).names
+
+    def prepare(self, options: SeparationOptions | None = None) -> list[SessionFacts]:
+        """Open the sessions that these options need, and tell what they use.
+
+        Raises
+        ------
+        DeviceError, ModelFileError, OutOfMemoryError
+            A session cannot be opened.
+        OptionError
+            The options ask for a stem that there is not.
+        """
+        wanted = wanted_stems(options or SeparationOptions(), self.stems)
+        needed = [member for member in self._members if any(stem in member.gains for stem in wanted.computed)]
+        return [member.session.facts for member in needed]
+
+    def separate(
+        self,
+        source: AudioSource,
+        options: SeparationOptions | None = None,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> "Separation":
+        """Begin to separate a recording; iterate over the result.
+
+        Parameters
+        ----------
+        source
+            The recording; it is read twice, and a third time alongside for a residual or a
+            complement.
+        options
+            What to compute.
+        progress
+            Called with the progress from threads of the separation, never by two at a time.
+        cancel
+            Ends the work within one chunk; the iterator then raises CancelledError.
+
+        Raises
+        ------
+        OptionError
+            Options that contradict each other or the models.
+        DeviceError, ModelFileError, OutOfMemoryError
+            A session cannot be opened.
+        """
+        options = options or SeparationOptions()
+        wanted = wanted_stems(options, self.stems)
+        plan = plan_options(options)
+        request = resolve(self._members, wanted.computed, source.info, plan)
+        for lane in request.lanes:
+            track_plan(lane, plan, frames=1)
+        facts = self.prepare(options)
+        flow = Flow()
+        job = Job(
+            request=request,
+            source=source,
+            block_frames=options.block_frames,
+            batch_size=options.batch_size,
+            flow=flow,
+            submitted=Pipe[Batch](flow, max(1, max(fact.parallel_calls for fact in facts))),
+            report=progress,
+        )
+        finisher = Finisher(wanted, Lockstep(source=source, block_frames=options.block_frames))
+        executor = self._enlist(flow, min(fact.parallel_calls for fact in facts))
+        return Separation(job, executor, finisher, wanted.names, cancel)
+
+    def close(self) -> None:
+        """Stop what is in work, wait for the calls in flight, free the sessions."""
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+            flows = list(self._flows)
+        for flow in flows:
+            flow.stop(CancelledError("the separator was closed", ""))
+            flow.join()
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+        for member in self._members:
+            member.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _enlist(self, flow: Flow, parallel_calls: int) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the separator is closed")
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(max(1, parallel_calls), "stemwright-network")
+            self._flows.add(flow)
+            return self._executor

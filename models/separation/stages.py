@@ -1,0 +1,249 @@
+"""The stage before the network: reads a recording twice and submits its windows in batches.
+
+    WindowStage   reads the recording twice, cuts windows, transforms them, submits batches
+    (network)     the separator's executor runs the batches
+    StemStage     (mixing.py) waits for them in order, inverts the transform, overlap-adds, sums
+
+Each stage runs in a thread of its own, so that decoding, transforms and encoding overlap with the
+network. What lies between them is bounded in batches, never by the duration.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.audio.source import AudioSource
+from stemwright.core.framing import ComplexArray
+from stemwright.models.separation.feeds import FeedReader, SlidingBuffer, analyse, changed_while_read
+from stemwright.models.separation.lanes import Request, Schedule, schedule
+from stemwright.models.separation.members import Member
+from stemwright.models.separation.pipeline import Flow, Pipe
+from stemwright.models.separation.plan import Chunk
+
+PROGRESS_INTERVAL_S = 0.1
+"""Least time between two reports of the first pass; chosen here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a separation is.
+
+    Parameters
+    ----------
+    stage
+        `analysis` during the first pass, `separation` during the second.
+    done_chunks, total_chunks
+        Chunks of all models and passes; 0 of 0 during the analysis.
+    audio_s
+        Seconds of the recording that this pass has done.
+    total_s
+        Length of the recording in seconds: from its header during the analysis (None if it does
+        not say), exact during the separation.
+    elapsed_s
+        Seconds since the separation began.
+    """
+
+    stage: Literal["analysis", "separation"]
+    done_chunks: int
+    total_chunks: int
+    audio_s: float
+    total_s: float | None
+    elapsed_s: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of this stage that is done, 0 to 1; 0 where the length is not known yet."""
+        if self.stage == "separation":
+            return self.done_chunks / self.total_chunks if self.total_chunks else 1.0
+        return min(1.0, self.audio_s / self.total_s) if self.total_s else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """So many of so many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A chunk of a lane; a silent one is not run."""
+
+    lane: int
+    chunk: Chunk
+    silent: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Chunks of one member that were submitted together; `call` is None if all are silent."""
+
+    member: Member
+    tasks: tuple[Task, ...]
+    call: "Future[dict[str, FloatArray]] | None"
+    spectrum: ComplexArray | None
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What the stages of one separation share.
+
+    Parameters
+    ----------
+    request
+        What to compute.
+    source
+        The recording.
+    block_frames
+        Size of the blocks it is read in.
+    batch_size
+        Largest batch that was asked for, None for the sessions' own.
+    flow
+        Threads and the reason to stop.
+    submitted
+        Batches from the first stage to the second.
+    report
+        Called with the progress.
+    """
+
+    request: Request
+    source: AudioSource
+    block_frames: int
+    batch_size: int | None
+    flow: Flow
+    submitted: Pipe[Batch]
+    report: Callable[[Progress], None] | None
+    schedule: Schedule | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def progress(
+        self, stage: Literal["analysis", "separation"], chunks: Count, frames: int, total_frames: int | None
+    ) -> None:
+        """Report where a stage is, `frames` at the recording's rate."""
+        if self.report is None:
+            return
+        rate = self.source.info.sample_rate
+        self.report(
+            Progress(
+                stage=stage,
+                done_chunks=chunks.done,
+                total_chunks=chunks.total,
+                audio_s=frames / rate,
+                total_s=total_frames / rate if total_frames is not None else None,
+                elapsed_s=time.monotonic() - self.started,
+            )
+        )
+
+    def planned(self) -> Schedule:
+        """Wait for the first pass; raises Stopped if the flow ended before it did."""
+        while self.schedule is None:
+            self.flow.wait(lambda: self.schedule is not None)
+        return self.schedule
+
+
+class WindowStage:
+    """Decode, resample, cut, transform, submit."""
+
+    def __init__(self, job: Job, executor: Executor) -> None:
+        self._job = job
+        self._executor = executor
+        self._pending: dict[Member, list[tuple[Task, FloatArray | None]]] = {}
+        self._last_report = 0.0
+
+    def run(self) -> None:
+        """Do both passes over the recording."""
+        job = self._job
+        analysis = analyse(job.source, job.request.feeds, job.block_frames, self._observe)
+        plan = schedule(job.request, analysis)
+        # Reported before the other stage can know of the plan, so that no two reports overlap.
+        job.progress("separation", Count(done=0, total=plan.chunks), 0, analysis.frames)
+        job.schedule = plan
+        job.flow.wake()
+        self._submit_windows(plan)
+        for member in list(self._pending):
+            self._submit(member)
+        job.submitted.end()
+
+    def _observe(self, frames: int) -> None:
+        self._job.flow.check()
+        now = time.monotonic()
+        if now - self._last_report >= PROGRESS_INTERVAL_S:
+            self._last_report = now
+            self._job.progress("analysis", Count(done=0, total=0), frames, self._job.source.info.frames)
+
+    def _submit_windows(self, plan: Schedule) -> None:
+        job = self._job
+        buffers = [
+            SlidingBuffer(feed.group.model_channels, facts.frames)
+            for feed, facts in zip(job.request.feeds, plan.analysis.feeds, strict=True)
+        ]
+        following = [0] * len(job.request.lanes)
+        reader = FeedReader(job.source, job.request.feeds, job.block_frames, lambda _: job.flow.check())
+        for feed, block in reader:
+            buffers[feed].append(block)
+            self._cut(plan, feed, buffers[feed], following)
+        if reader.frames != plan.analysis.frames:
+            raise changed_while_read()
+
+    def _cut(self, plan: Schedule, feed: int, buffer: SlidingBuffer, following: list[int]) -> None:
+        """Queue the windows that the buffer holds, then forget what no later window needs."""
+        needed = buffer.end
+        for lane, owner in enumerate(self._job.request.lanes):
+            if owner.feed != feed:
+                continue
+            track = plan.plans[lane]
+            while following[lane] < track.count:
+                chunk = track.chunk(following[lane])
+                if not buffer.has(chunk.window_start + track.call.input_samples):
+                    needed = min(needed, chunk.window_start)
+                    break
+                following[lane] += 1
+                self._queue(plan, lane, chunk, buffer)
+        buffer.discard(needed)
+
+    def _queue(self, plan: Schedule, lane: int, chunk: Chunk, buffer: SlidingBuffer) -> None:
+        owner = self._job.request.lanes[lane]
+        size = plan.plans[lane].call.input_samples
+        samples, before = buffer.span(chunk.window_start, chunk.window_start + size)
+        silent = not samples.any()
+        window = None
+        if not silent:
+            window = np.zeros((samples.shape[0], size), np.float32)
+            inside = window[:, before : before + samples.shape[1]]
+            level = plan.levels[lane]
+            if level is None:
+                inside[...] = samples
+            else:
+                level.apply(samples, out=inside)
+        pending = self._pending.setdefault(owner.member, [])
+        pending.append((Task(lane=lane, chunk=chunk, silent=silent), window))
+        # Silent chunks cost nothing, so that they wait for company only behind a chunk that does.
+        if pending[0][0].silent or len(pending) >= owner.member.batch_size(self._job.batch_size):
+            self._submit(owner.member)
+
+    def _submit(self, member: Member) -> None:
+        pending = self._pending.pop(member, [])
+        if not pending:
+            return
+        job = self._job
+        windows = [window for _, window in pending if window is not None]
+        inputs = member.prepare(np.stack(windows)) if windows else None
+        job.submitted.wait_for_room()
+        call = None
+        if inputs is not None:
+            call = self._executor.submit(_run, job.flow, member, inputs.arrays)
+            call.add_done_callback(lambda _: job.flow.wake())
+        tasks = tuple(task for task, _ in pending)
+        spectrum = None if inputs is None else inputs.spectrum
+        job.submitted.put(Batch(member=member, tasks=tasks, call=call, spectrum=spectrum))
+
+
+def _run(flow: Flow, member: Member, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    flow.check()
+    return member.run(inputs)
