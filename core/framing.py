@@ -6,10 +6,9 @@ from typing import Literal
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float32]
-ComplexArray = NDArray[np.complex64]
+from stemwright.core.arrays import FloatArray
+
 PaddingMode = Literal["reflect", "zero"]
 
 _BLOCK_VALUES = 2**21  # frames are transformed in blocks of about this many values (8 MB), to stay in cache

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stemwright.core.framing import ComplexArray, FloatArray, Framing, add_frames, frame_spectra
+from stemwright.core.arrays import ComplexArray, FloatArray
+from stemwright.core.framing import Framing, add_frames, frame_spectra
 
 MAX_N_FFT = 65536  # chosen here: no known model is above 7680; bounds what a manifest can make us allocate
 _MAX_OVERLAP = 128  # chosen here: no known model is above 16; bounds the work per sample likewise

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import ModelFileError, StemwrightError
 from stemwright.models.manifest import Graph, Manifest, Precision, parse_manifest

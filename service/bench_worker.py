@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import StemwrightError
@@ -26,7 +25,6 @@ def main(model: str, audio: str, rate: int, device: str, precision: PrecisionCho
         device=device,
         precision=precision,
         threads=threads or None,
-        cache_dir=platformdirs.user_cache_path("stemwright"),
     )
     source = ArraySource(np.load(audio), rate)
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import soxr
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import open_source
 from stemwright.core.errors import DeviceError, InputError
 from stemwright.models.manifest import Precision

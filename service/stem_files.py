@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, Self
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter, OutputFormat, open_writer
 from stemwright.core.audio.source import AudioInfo
 from stemwright.core.audio.tags import Tags

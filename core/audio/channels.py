@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 
 ChannelMode = Literal["native", "downmix", "per_channel"]
 

@@ -19,7 +19,7 @@ from av.codec.context import Flags2
 from av.container import InputContainer
 from av.packet import Packet
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.completeness import inspect
 from stemwright.core.audio.frames import frame_layout, is_convertible, to_float
 from stemwright.core.audio.lengths import (

@@ -3,7 +3,7 @@
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 
 _LAYOUTS = {
     1: ("FC",),

@@ -21,7 +21,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.frames import default_layout
 from stemwright.core.audio.mp4 import add_items, cover_item, edit_movie, free_form
 from stemwright.core.audio.pictures import identify

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import soxr
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 768_000

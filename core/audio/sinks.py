@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 
 import soundfile
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.mp4 import edit_movie, hide_priming
 from stemwright.core.audio.muxing import (
     AAC_PRIMING,

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol, Self
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.decode import Decoder, StreamFacts
 from stemwright.core.audio.frames import default_layout
 from stemwright.core.errors import InputError, OptionError, ResourceError

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from av.stream import Disposition
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter, create_writer
 from stemwright.core.audio.formats import OutputFormat, check_format, encoding_of
 from stemwright.core.audio.mp4 import add_user_data, edit_movie

@@ -16,10 +16,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from stemwright.core.arrays import FloatArray
 from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
 from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig
 from stemwright.models.demucs.network import HDemucs, HTDemucs, build_network
-from stemwright.models.graphs.recipes import Computed, FloatArray
+from stemwright.models.graphs.recipes import Computed
 from stemwright.models.graphs.weightless import WeightlessGraph, check_recipes, make_weightless
 
 OPSET = 20  # the first with Gelu

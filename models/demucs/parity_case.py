@@ -14,11 +14,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.graphs.roles import model_inputs, stems_from_outputs
 from stemwright.models.manifest import Graph, Manifest, ParityRecord, read_manifest
-
-FloatArray = npt.NDArray[np.float32]
 
 CASES_DIR = Path(__file__).parent / "parity"
 WINDOWS = 64  # of WINDOW samples each, evenly spread over the piece

@@ -9,9 +9,8 @@ so that the codes do not depend on the machine's float32 functions.
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from stemwright.core.arrays import FloatArray
 
 MAX_PERIOD = 10_000.0
 

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.graphs.position_codes import sinusoid_1d, sinusoid_2d
 
-FloatArray = npt.NDArray[np.float32]
 State = Mapping[str, npt.NDArray[np.floating]]
 
 _GENERATORS: Mapping[str, Callable[..., FloatArray]] = {

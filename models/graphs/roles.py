@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stemwright.core.arrays import ComplexArray, FloatArray
 from stemwright.core.errors import ModelFileError
-from stemwright.core.framing import ComplexArray, FloatArray
 from stemwright.core.transforms import Transform
 from stemwright.models.manifest import Graph, GraphOutput
 

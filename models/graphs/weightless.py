@@ -17,9 +17,10 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import TypeAdapter, ValidationError
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError
 from stemwright.models.graphs.folding import fold_constants
-from stemwright.models.graphs.recipes import Computed, FloatArray, Recipe, State, WeightIndex, find_computed
+from stemwright.models.graphs.recipes import Computed, Recipe, State, WeightIndex, find_computed
 
 RECIPES_KEY = "stemwright.recipes"
 MAX_STORED_BYTES = 8192  # a constant up to this size stays in the graph; chosen here

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.channels import ChannelGroup
 from stemwright.core.audio.resample import Resampler
 from stemwright.core.audio.source import AudioSource

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.channels import channel_groups
 from stemwright.core.audio.source import AudioInfo
 from stemwright.models.manifest import Manifest

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import ComplexArray, FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OptionError, OutOfMemoryError
-from stemwright.core.framing import ComplexArray
 from stemwright.models.graphs.roles import ModelInputs, model_inputs, stems_from_outputs
 from stemwright.models.manifest import Graph, Manifest
 from stemwright.models.registry.store import Installed, InstalledModel, ModelStore, open_model

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.resample import Resampler
 from stemwright.core.errors import InternalError
 from stemwright.models.separation.feeds import Lockstep

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.models.separation.plan import Chunk, TrackPlan
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import OptionError
 from stemwright.models.manifest import ChunkPlan
 

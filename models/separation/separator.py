@@ -1,6 +1,6 @@
 """Separator: recordings in, stems out, in blocks and in bounded memory.
 
-    with Separator.open("htdemucs", options=SessionOptions(cache_dir=...)) as separator:
+    with Separator.open("htdemucs") as separator:
         with separator.separate(open_source("song.flac")) as separation:
             for block in separation:
                 ...  # block.stems["vocals"], shape=(channels, n)
@@ -68,7 +68,7 @@ class Separator:
         cls,
         models: ModelChoice | Sequence[ModelChoice],
         *,
-        options: SessionOptions,
+        options: SessionOptions | None = None,
         weights: Sequence[float] | None = None,
         store: ModelStore | None = None,
     ) -> Self:
@@ -79,7 +79,7 @@ class Separator:
         models
             Names, paths or opened models.
         options
-            Device, precision, threads.
+            Device, precision, threads; None for the best that works here.
         weights
             Weight of each model in the average; None for equal ones.
         store
@@ -93,7 +93,7 @@ class Separator:
             A model is not installed, or damaged.
         """
         choices = [models] if isinstance(models, str | Path | Installed) else models
-        return cls(*open_members(choices, weights, store, options))
+        return cls(*open_members(choices, weights, store, options or SessionOptions()))
 
     @property
     def sample_rate(self) -> int:

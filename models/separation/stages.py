@@ -16,9 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import ComplexArray, FloatArray
 from stemwright.core.audio.source import AudioSource
-from stemwright.core.framing import ComplexArray
 from stemwright.models.separation.feeds import FeedReader, SlidingBuffer, analyse, changed_while_read
 from stemwright.models.separation.lanes import Request, Schedule, schedule
 from stemwright.models.separation.members import Member

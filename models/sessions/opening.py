@@ -36,7 +36,6 @@ from stemwright.models.sessions.rewrites.pipeline import (
     prepared_graph,
 )
 from stemwright.models.sessions.runtimes.contract import (
-    FloatArray,
     ModelFiles,
     PrecisionChoice,
     Provider,
@@ -46,7 +45,6 @@ from stemwright.models.sessions.runtimes.contract import (
 )
 
 __all__ = [
-    "FloatArray",
     "ModelFiles",
     "PrecisionChoice",
     "Provider",

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import platformdirs
 import typer
 
 from stemwright.core.audio.encode import OutputFormat
@@ -95,7 +94,6 @@ def open_engine(choices: Choices) -> Iterator[Engine]:
         precision=choices.precision,
         threads=choices.threads,
         low_memory=choices.low_memory,
-        cache_dir=platformdirs.user_cache_path("stemwright"),
     )
     with Separator.open(models, options=options, weights=choices.weights, store=store) as separator:
         yield Engine(separator=separator, models=model_facts(models, choices.weights))

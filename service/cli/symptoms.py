@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import av
-import platformdirs
 
 from stemwright.core.errors import StemwrightError
 from stemwright.models.registry.store import ModelStore
@@ -18,6 +17,7 @@ from stemwright.models.sessions.cards import gpu_memory
 from stemwright.models.sessions.devices import DeviceReport, probe_devices
 from stemwright.models.sessions.hardware import available_memory, has_bfloat16, usable_cores
 from stemwright.models.sessions.onnxruntime_builds import onnxruntime_build, runtime_conflict
+from stemwright.models.sessions.runtimes.contract import default_cache_dir
 
 State = Literal["ok", "note", "problem"]
 
@@ -69,7 +69,7 @@ def examine() -> list[Finding]:
         *check_memory(),
         *check_models(ModelStore()),
         *check_codecs(),
-        *check_folders(platformdirs.user_cache_path("stemwright"), ModelStore().root),
+        *check_folders(default_cache_dir(), ModelStore().root),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.models.contract import check_contract
 from stemwright.models.manifest import Graph, Manifest
 from stemwright.models.sessions.opening import Session, SessionFacts

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError
 from stemwright.models.contract import check_contract
 from stemwright.models.manifest import ChunkPlan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter
 from stemwright.models.separation.members import Member
 from tests.service.conftest import Workshop

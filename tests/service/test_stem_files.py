@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import OutputFormat
 from stemwright.core.audio.source import AudioInfo
 from stemwright.core.errors import OutputError

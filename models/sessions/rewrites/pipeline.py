@@ -48,7 +48,7 @@ class Rewrite:
 CONSTANTS = Rewrite(name="constants", version=1, apply=fold_for_one)
 WEIGHTS = Rewrite(name="weights", version=1, apply=fold_constants)
 ATTENTION = Rewrite(name="attention", version=1, apply=fuse_attention)
-GATED_NORMS = Rewrite(name="gated-norms", version=1, apply=fold_gated_norms)
+GATED_NORMS = Rewrite(name="gated-norms", version=2, apply=fold_gated_norms)
 LAYER_NORMS = Rewrite(name="layer-norms", version=1, apply=layer_norms)
 PLAIN_NORMS = Rewrite(name="plain-norms", version=1, apply=plain_norms)
 GATES = Rewrite(name="gates", version=1, apply=halve_gates)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from stemwright.models.sessions.runtimes.contract import FloatArray
+from stemwright.core.arrays import FloatArray
 
 Call = Callable[[Mapping[str, FloatArray]], dict[str, FloatArray]]
 

@@ -1,18 +1,22 @@
 """What every runtime offers: the session protocol, its options and its facts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
+import platformdirs
 
+from stemwright.core.arrays import FloatArray
 from stemwright.models.manifest import Graph, Manifest, Precision
 
-FloatArray = npt.NDArray[np.float32]
 Provider = Literal["cpu", "openvino", "cuda", "tensorrt"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16", "float16", "int8"]
+
+
+def default_cache_dir() -> Path:
+    """Folder of the user's cache for rewritten graphs and compiled models; all in it can be made again."""
+    return platformdirs.user_cache_path("stemwright")
 
 
 class ModelFiles(Protocol):
@@ -50,7 +54,7 @@ class SessionOptions:
         Where rewritten graphs and compiled models are kept.
     """
 
-    cache_dir: Path
+    cache_dir: Path = field(default_factory=default_cache_dir)
     device: str = "auto"
     precision: PrecisionChoice = "auto"
     threads: int | None = None

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import DeviceError
 from stemwright.models.manifest import Graph
-from stemwright.models.sessions.runtimes.contract import FloatArray, SessionFacts
+from stemwright.models.sessions.runtimes.contract import SessionFacts
 from stemwright.models.sessions.runtimes.onnxruntime import check_signature, create_session, translate_failure
 
 _LOG = logging.getLogger(__name__)

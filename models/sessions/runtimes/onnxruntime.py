@@ -5,11 +5,12 @@ from pathlib import Path
 
 import onnxruntime as ort
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
 from stemwright.models.manifest import Graph, Precision
 from stemwright.models.sessions.hardware import cpu_flags
 from stemwright.models.sessions.runtimes.batching import one_by_one
-from stemwright.models.sessions.runtimes.contract import FloatArray, SessionFacts
+from stemwright.models.sessions.runtimes.contract import SessionFacts
 
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OUT_OF_MEMORY", "CUDA failure 2")
 

@@ -8,11 +8,12 @@ from queue import SimpleQueue
 import numpy as np
 import openvino as ov
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
 from stemwright.models.manifest import Graph, Precision
 from stemwright.models.sessions.hardware import cpu_flags, has_bfloat16
 from stemwright.models.sessions.runtimes.batching import one_by_one
-from stemwright.models.sessions.runtimes.contract import FloatArray, SessionFacts
+from stemwright.models.sessions.runtimes.contract import SessionFacts
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 # Activations of one row that share a scale; 128 loses less than the row's own 512 to 2048, and the

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import soundfile
 from av.audio.stream import AudioStream
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import OutputFormat, open_writer
 from stemwright.core.audio.source import open_source
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.demucs.parity_case import (
     CASES_DIR,
     LIMIT_DB,
     WINDOW,
     WINDOWS,
-    FloatArray,
     ParityCase,
     chosen_samples,
     parity_piece,

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from stemwright.core.arrays import FloatArray
 from stemwright.models.graphs.folding import fold_constants
-from stemwright.models.graphs.recipes import FloatArray
 
 
 def model_of(nodes: list[onnx.NodeProto], constants: dict[str, FloatArray], output: str) -> onnx.ModelProto:

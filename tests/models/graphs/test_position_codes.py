@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from demucs.transformer import create_2d_sin_embedding, create_sin_embedding
 
-from stemwright.models.graphs.position_codes import FloatArray, sinusoid_1d, sinusoid_2d
+from stemwright.core.arrays import FloatArray
+from stemwright.models.graphs.position_codes import sinusoid_1d, sinusoid_2d
 
 
 def assert_as_close_as_float32_allows(found: FloatArray, reference: FloatArray, positions: int) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.graphs.position_codes import sinusoid_1d
-from stemwright.models.graphs.recipes import Computed, FloatArray, FromWeights, WeightIndex, find_computed
+from stemwright.models.graphs.recipes import Computed, FromWeights, WeightIndex, find_computed
 
 
 def random_state(seed: int) -> dict[str, FloatArray]:

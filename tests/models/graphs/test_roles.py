@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
-from stemwright.core.framing import FloatArray
 from stemwright.core.transforms import Transform
 from stemwright.models.graphs.roles import model_inputs, stems_from_outputs
 from stemwright.models.manifest import Graph, GraphInput, GraphOutput

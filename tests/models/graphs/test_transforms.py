@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
-from stemwright.core.framing import FloatArray
 from stemwright.core.transforms import Transform
 from stemwright.models.graphs.fourier import NodeList, forward_nodes, inverse_nodes
 from stemwright.models.graphs.roles import model_inputs, stems_from_outputs

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError
-from stemwright.models.graphs.recipes import FloatArray
 from stemwright.models.graphs.weightless import (
     RECIPES_KEY,
     WeightlessGraph,

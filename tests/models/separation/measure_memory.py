@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource, AudioInfo
 from stemwright.models.manifest import ChunkPlan
 from stemwright.models.separation.separator import SeparationOptions, Separator

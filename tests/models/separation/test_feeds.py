@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.channels import ChannelGroup
 from stemwright.core.audio.source import ArraySource, AudioInfo
 from stemwright.core.errors import InputError

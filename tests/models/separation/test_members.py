@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OptionError, OutOfMemoryError
 from stemwright.models.manifest import (
     MANIFEST_FILE,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.models.manifest import ChunkPlan
 from stemwright.models.separation.overlap import AlignedSum, OverlapAdd, Part
 from stemwright.models.separation.plan import TrackPlan

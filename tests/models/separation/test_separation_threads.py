@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource, AudioInfo
 from stemwright.core.errors import CancelledError, InputError, InternalError
 from stemwright.models.graphs.roles import ModelInputs

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import InputError, InternalError, OptionError, OutOfMemoryError
 from stemwright.models.separation.separator import Progress, SeparationOptions, Separator

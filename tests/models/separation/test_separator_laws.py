@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.transforms import Transform
 from stemwright.models.manifest import AudioFormat, ChunkPlan, Graph, GraphInput, GraphOutput, Manifest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemwright.core.audio.arrays import FloatArray
+from stemwright.core.arrays import FloatArray
 from stemwright.models.manifest import ChunkPlan
 from stemwright.models.separation.plan import draw_origins
 from stemwright.models.separation.separator import SeparationOptions, Separator
