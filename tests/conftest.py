@@ -1,10 +1,17 @@
 """Rules of the whole suite."""
 
+import signal
 from collections.abc import Generator
 
 import pytest
 
 from tests.support.needs import CI_VARIABLE, HARDWARE, in_ci
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes that tests start, also where a shell in the background withholds it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -285,7 +285,10 @@ def test_ctrl_c_leaves_no_file(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) != 0
+        try:
+            assert process.wait(20) != 0
+        finally:
+            process.kill()
     assert list(tmp_path.iterdir()) == []
 
 
