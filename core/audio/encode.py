@@ -6,6 +6,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -61,6 +62,9 @@ class AudioWriter:
         self._file = file
         self._sink = sink
         self._channels = channels
+        # Ctrl-C is raised in the main thread. There it could strike where the encoder calls back to write to
+        # the file, and the libraries between would lose it.
+        self._encoder = ThreadPoolExecutor(1, "stemwright-encoder")
         self._open = True
 
     @property
@@ -95,7 +99,7 @@ class AudioWriter:
                 "use --precision float32, and report the model and the recording",
             )
         with foreign_errors(self.path.name):
-            self._sink.write(block)
+            self._encoder.submit(self._sink.write, block).result()
         self.frames += block.shape[1]
 
     def commit(self) -> Path:
@@ -112,7 +116,7 @@ class AudioWriter:
             raise ValueError("the writer is closed")
         try:
             with foreign_errors(self.path.name):
-                self._sink.finish()
+                self._encoder.submit(self._sink.finish).result()
                 self._file.flush()
                 self._file.close()
                 os.replace(self._part, self.path)
@@ -126,6 +130,7 @@ class AudioWriter:
             return
         self._open = False
         try:
+            self._encoder.shutdown()
             self._sink.close()
         finally:
             _close_quietly(self._file)
