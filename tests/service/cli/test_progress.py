@@ -1,6 +1,8 @@
+import contextlib
 import os
 import pty
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,10 +58,21 @@ def test_a_terminal_gets_bars_and_the_pipe_only_paths(workshop: Workshop) -> Non
     main, other = pty.openpty()
     command = workshop.fresh_command("separate", "song.wav", "-o", "out", "-m", "tiny", "--device", "cpu")
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    pieces: list[bytes] = []
+    reader = threading.Thread(target=_read_all, args=(main, pieces), daemon=True)
+    reader.start()
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=other, env=environment, timeout=60)
     os.close(other)
-    shown = os.read(main, 1 << 16).decode()
+    reader.join(10)
     os.close(main)
+    shown = b"".join(pieces).decode()
     assert ended.returncode == 0
     assert ended.stdout.decode().splitlines()[-1] == "out/song/result.json"
     assert "%" in shown and "separating" in shown
+
+
+def _read_all(terminal: int, pieces: list[bytes]) -> None:
+    """Take what is shown as it comes, until nobody has the terminal open for writing."""
+    with contextlib.suppress(OSError):  # how Linux tells that
+        while piece := os.read(terminal, 1 << 16):
+            pieces.append(piece)
