@@ -43,24 +43,24 @@ class Lock:
 LOCKS = (
     Lock(
         name="serve-cpu.txt",
-        extras=("cpu", "openvino"),
+        extras=("cpu", "openvino", "s3"),
         note="Serving on a CPU: ONNX Runtime's CPU build and OpenVINO. pip install --require-hashes -r FILE",
     ),
     Lock(
         name="serve-cpu-lyrics.txt",
-        extras=("cpu", "openvino", "lyrics"),
+        extras=("cpu", "openvino", "s3", "lyrics"),
         constraints=("serve-cpu.txt",),
         note="The same with lyrics. pip install --require-hashes -r FILE",
     ),
     Lock(
         name="serve-gpu.txt",
-        extras=("gpu",),
+        extras=("gpu", "s3"),
         constraints=("serve-cpu.txt",),
         note="Serving on an NVIDIA GPU, with CUDA 12. pip install --require-hashes -r FILE",
     ),
     Lock(
         name="serve-gpu-lyrics.txt",
-        extras=("gpu", "lyrics"),
+        extras=("gpu", "s3", "lyrics"),
         constraints=("serve-gpu.txt",),
         leave_out=("onnxruntime",),
         note=(
