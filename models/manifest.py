@@ -91,6 +91,12 @@ class ChunkPlan(_Data):
     window
         Cross-fade weight over one output: `triangle` (Demucs' apply_model), `hann`, or
         `rectangular`.
+    time
+        `fixed`: every call takes exactly `input_samples`; `variable`: a call may be shorter, in
+        whole multiples of `multiple` samples, and a recording shorter than a window runs in one
+        such call (networks that look at their whole input, as Conv-TasNet's norms do).
+    multiple
+        Lengths of variable calls are whole multiples of this.
     tail
         What a last, shorter chunk sees: `centred` puts it into the middle of the window with
         real audio around it where there is any (Demucs), `end` pads zeros behind it.
@@ -102,11 +108,17 @@ class ChunkPlan(_Data):
     overlap: float = Field(default=0.25, ge=0.0, lt=1.0)
     window: Literal["triangle", "hann", "rectangular"] = "triangle"
     tail: Literal["centred", "end"] = "centred"
+    time: Literal["fixed", "variable"] = "fixed"
+    multiple: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _output_inside_input(self) -> "ChunkPlan":
         if self.output_offset + self.output_samples > self.input_samples:
             raise ValueError("the output window must lie inside the input window")
+        if self.time == "variable" and self.output_samples != self.input_samples:
+            raise ValueError("calls of variable length give as many samples as they take")
+        if self.input_samples % self.multiple:
+            raise ValueError("input_samples must be a whole multiple of `multiple`")
         return self
 
 
@@ -114,11 +126,12 @@ class GraphInput(_Data):
     """An input of the graph: its name and what it is.
 
     Shapes: `waveform` [B, C, T]; `cac` (complex as channels: re, im of each channel in turn)
-    [B, 2C, F, N]; `complex` [B, C, F, N, 2]; `magnitude` [B, C, F, N].
+    [B, 2C, F, N]; `complex` [B, C, F, N, 2]; `magnitude` [B, C, F, N]; `condition` [B, D], what a
+    query asks for.
     """
 
     name: str
-    role: Literal["waveform", "magnitude", "complex", "cac"]
+    role: Literal["waveform", "magnitude", "complex", "cac", "condition"]
 
 
 class GraphOutput(_Data):
@@ -133,20 +146,104 @@ class GraphOutput(_Data):
     role: Literal["waveform", "mask", "complex_mask", "spectra", "cac"]
 
 
+class StateTensor(_Data):
+    """A tensor that one call hands to the next: the names of its input and output, batch of one.
+
+    The first call gets `initial` everywhere.
+    """
+
+    input: str
+    output: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: Literal["float32", "float64"] = "float32"
+    initial: float = 0.0
+
+
 class Graph(_Data):
-    """Signature of `model.onnx` and the transform around it."""
+    """Signature of `model.onnx` and the transform around it.
+
+    outside_frames
+        Frames of a window that are centred outside the recording: `computed` like all others, or
+        `zero`, in the network's input and in the spectrum that masks multiply (IBM-CNN fills
+        frames before the first and after the last).
+    gate
+        Values of masks below this are set to zero (IBM-CNN's theta); the others stay as they are.
+    state
+        What one call hands to the next. A model with a state runs over a recording call by call,
+        in order and without overlap, and can be streamed.
+    """
 
     inputs: tuple[GraphInput, ...] = Field(min_length=1)
     outputs: tuple[GraphOutput, ...] = Field(min_length=1)
     transform: Transform | None = None
     batch: Literal["dynamic", "one"] = "dynamic"
+    outside_frames: Literal["computed", "zero"] = "computed"
+    gate: Annotated[float, Field(ge=0, lt=1)] | None = None
+    state: tuple[StateTensor, ...] = ()
 
     @model_validator(mode="after")
     def _transform_present(self) -> "Graph":
         roles = {port.role for port in self.inputs} | {port.role for port in self.outputs}
-        if roles != {"waveform"} and self.transform is None:
+        if roles - {"waveform", "condition"} and self.transform is None:
             raise ValueError("a graph with spectral inputs or outputs needs a transform")
+        if roles == {"condition"}:
+            raise ValueError("a graph needs an input that is sound")
         return self
+
+    @model_validator(mode="after")
+    def _state_fits(self) -> "Graph":
+        if self.state and (self.batch != "one" or self.transform is not None):
+            raise ValueError("a graph with a state takes waveforms, in a batch of one")
+        names = [port.name for port in (*self.inputs, *self.outputs)]
+        names += [name for tensor in self.state for name in (tensor.input, tensor.output)]
+        if len(set(names)) != len(names):
+            raise ValueError("two inputs or outputs of the graph have the same name")
+        return self
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the graph is told by a condition what to look for."""
+        return any(port.role == "condition" for port in self.inputs)
+
+
+class Streaming(_Data):
+    """How a model with a state is streamed (samples at the model's rate).
+
+    latency_samples
+        Sound that has to follow a sample before its stems are final.
+    """
+
+    latency_samples: int = Field(ge=0)
+
+
+class ScaleFit(_Data):
+    """One factor for each stem, fitted over the whole recording.
+
+    `mixture`: the factors with which the stems' sum is nearest to the mixture in the least-squares
+    sense, for networks whose training leaves the scale open (SI-SNR).
+    """
+
+    kind: Literal["mixture"] = "mixture"
+
+
+class QueryRules(_Data):
+    """How a query becomes a condition.
+
+    condition
+        `class_probabilities`: a tagger's probabilities of the segment that is separated, zero outside
+        the classes asked for, or those of an example; `embedding`: the tagger's embedding of an example.
+    size
+        Length D of the condition.
+    tagger
+        Name of the model that makes conditions; its class list gives the meaning of each entry.
+    threshold
+        A segment in which no class asked for is as probable as this is silent in the stem.
+    """
+
+    condition: Literal["class_probabilities", "embedding"]
+    size: int = Field(ge=1, le=65_536)
+    tagger: ModelName
+    threshold: float = Field(default=0.2, ge=0, le=1)
 
 
 class TrackNormalisation(_Data):
@@ -171,7 +268,7 @@ class _Identity(_Data):
     licence: Licence
     citation: str = ""
     training_data: str = ""
-    stems: tuple[StemName, ...] = Field(min_length=1)
+    stems: tuple[StemName, ...] = ()
     audio: AudioFormat
 
     @model_validator(mode="after")
@@ -182,15 +279,98 @@ class _Identity(_Data):
 
 
 class Manifest(_Identity):
-    """Manifest of a single model."""
+    """Manifest of a single model.
+
+    stem_kind
+        `fixed`: each output has its stem; `interchangeable`: the outputs are equals (speakers) and
+        are kept in one order across chunks; `query`: a stem for each query, `stems` is empty.
+    remainder
+        The stem that is, unless asked otherwise, the recording minus all others. The graph may
+        leave it out (its outputs then have one stem fewer) if it is the last.
+    streaming
+        Present exactly if the graph has a state.
+    """
 
     kind: Literal["model"] = "model"
+    stem_kind: Literal["fixed", "interchangeable", "query"] = "fixed"
+    remainder: StemName | None = None
     plan: ChunkPlan
     graph: Graph
     normalisation: TrackNormalisation | None = None
+    scale_fit: ScaleFit | None = None
+    streaming: Streaming | None = None
+    query: QueryRules | None = None
     origin: WeightsOrigin = WeightsOrigin()
     parity: ParityRecord | None = None
     safe_precisions: tuple[PrecisionRecord, ...] = ()
+    files: tuple[FileRecord, ...] = ()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Manifest":
+        asked = self.stem_kind == "query"
+        if asked != (self.query is not None) or asked != self.graph.conditional:
+            raise ValueError("stems by query need query rules and a graph with a condition, and no others do")
+        if asked == bool(self.stems):
+            raise ValueError("a model has stems, or takes queries")
+        if self.remainder is not None and self.remainder != self.stems[-1:][0]:
+            raise ValueError("the remainder is the last stem")
+        if bool(self.graph.state) != (self.streaming is not None):
+            raise ValueError("a model with a state says how it is streamed, and no other does")
+        return self
+
+
+class FeatureBands(_Data):
+    """Bands on a spectrum's bins and what is made of their values, for taggers and embedders.
+
+    bands, low_hz, high_hz
+        Triangular bands, equally spaced on the mel scale between two frequencies.
+    scale
+        Formula of the mel scale: `htk`, or `slaney` (librosa's default).
+    norm
+        `none`, or `slaney`: each band divided by half its width in Hz.
+    power
+        1 for bands of magnitudes, 2 for bands of powers.
+    log
+        `natural`: ln(value + floor); `db`: 10 log10(max(value, floor)).
+    floor
+        See `log`.
+    """
+
+    bands: int = Field(ge=1, le=1024)
+    low_hz: float = Field(ge=0)
+    high_hz: float = Field(gt=0)
+    scale: Literal["htk", "slaney"]
+    norm: Literal["none", "slaney"] = "none"
+    power: Literal[1, 2] = 1
+    log: Literal["natural", "db"]
+    floor: float = Field(gt=0)
+
+
+class Tagger(_Identity):
+    """Manifest of a tagger: a graph from features [B, N, bands] to class probabilities and an embedding.
+
+    patch_frames, patch_hop
+        Frames of one call and the distance of consecutive calls, in frames; `patch_frames` 0 means
+        that a call takes any number of frames.
+    features
+        Name of the graph's input.
+    probabilities, embedding
+        Names of its outputs, [B, K] and [B, E]; for a segment of several patches their means count.
+    classes
+        AudioSet's ids of the K classes, in order.
+    """
+
+    kind: Literal["tagger"] = "tagger"
+    transform: Transform
+    bands: FeatureBands
+    patch_frames: int = Field(ge=0)
+    patch_hop: int = Field(ge=1)
+    features: str = "features"
+    probabilities: str = "probabilities"
+    embedding: str = "embedding"
+    embedding_size: int = Field(ge=1)
+    classes: tuple[str, ...] = Field(min_length=1)
+    origin: WeightsOrigin = WeightsOrigin()
     files: tuple[FileRecord, ...] = ()
 
 
@@ -209,6 +389,8 @@ class Bag(_Identity):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "Bag":
+        if not self.stems:
+            raise ValueError("a bag has stems")
         for member in self.members:
             if len(member.weights) != len(self.stems):
                 raise ValueError(
@@ -222,11 +404,11 @@ class Bag(_Identity):
         return self
 
 
-AnyManifest = Annotated[Manifest | Bag, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[Manifest | Bag] = TypeAdapter(AnyManifest)
+AnyManifest = Annotated[Manifest | Bag | Tagger, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[Manifest | Bag | Tagger] = TypeAdapter(AnyManifest)
 
 
-def parse_manifest(text: str | bytes, *, where: str) -> Manifest | Bag:
+def parse_manifest(text: str | bytes, *, where: str) -> Manifest | Bag | Tagger:
     """Validate a manifest's JSON text.
 
     Parameters
@@ -260,7 +442,7 @@ def parse_manifest(text: str | bytes, *, where: str) -> Manifest | Bag:
         ) from error
 
 
-def read_manifest(folder: Path) -> Manifest | Bag:
+def read_manifest(folder: Path) -> Manifest | Bag | Tagger:
     """Read `manifest.json` of a model folder; raises ModelFileError as parse_manifest does."""
     path = folder / MANIFEST_FILE
     try:
