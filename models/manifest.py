@@ -194,7 +194,7 @@ class Graph(_Data):
     def _state_fits(self) -> "Graph":
         if self.state and (self.batch != "one" or self.transform is not None):
             raise ValueError("a graph with a state takes waveforms, in a batch of one")
-        names = [port.name for port in (*self.inputs, *self.outputs)]
+        names = [port.name for port in self.inputs] + [port.name for port in self.outputs]
         names += [name for tensor in self.state for name in (tensor.input, tensor.output)]
         if len(set(names)) != len(names):
             raise ValueError("two inputs or outputs of the graph have the same name")

@@ -14,6 +14,7 @@ from stemwright.models.manifest import (
     Bag,
     FileRecord,
     Manifest,
+    Tagger,
     parse_manifest,
     read_manifest,
 )
@@ -52,7 +53,7 @@ def recorded_path(folder: Path, record: FileRecord) -> Path:
     return path
 
 
-def graph_record(manifest: Manifest, folder: Path, remedy: str = _OTHERWISE) -> FileRecord:
+def graph_record(manifest: Manifest | Tagger, folder: Path, remedy: str = _OTHERWISE) -> FileRecord:
     """Return the record of the graph; raises ModelFileError if the manifest has none."""
     for record in manifest.files:
         if record.path == GRAPH_FILE:
@@ -134,7 +135,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ModelFileError(f"{path} is not an ONNX model, or it is damaged", _OTHERWISE) from error
 
 
-def embedded_manifest(model: onnx.ModelProto, where: Path) -> Manifest | Bag | None:
+def embedded_manifest(model: onnx.ModelProto, where: Path) -> Manifest | Bag | Tagger | None:
     """Return the manifest that a single-file model carries in its metadata, None if it carries none."""
     for entry in model.metadata_props:
         if entry.key == MANIFEST_KEY:

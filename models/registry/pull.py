@@ -207,7 +207,8 @@ class _Pull:
         if self.options.force:
             return None
         try:
-            model = self.store.verify(name)
+            self.store.verify(name)
+            model = self.store.find(name)
         except ModelNotFoundError:
             return None
         except ModelFileError as error:

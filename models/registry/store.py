@@ -5,22 +5,35 @@ the store's own: staging, locks, downloads, accepted terms.
 """
 
 import difflib
-import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import platformdirs
 
 from stemwright.core.errors import ModelFileError, ModelNotFoundError, OptionError, StemwrightError
-from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Bag, FileRecord, Manifest, read_manifest
+from stemwright.models.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    Bag,
+    FileRecord,
+    Manifest,
+    Tagger,
+    read_manifest,
+)
 from stemwright.models.registry import staging
 from stemwright.models.registry.catalog import catalog_entry, catalog_names
+from stemwright.models.registry.installed import (
+    AnyInstalled,
+    Installed,
+    InstalledBag,
+    InstalledMember,
+    InstalledModel,
+    InstalledTagger,
+)
 from stemwright.models.registry.model_files import (
     check_hashes,
     check_sizes,
@@ -29,60 +42,28 @@ from stemwright.models.registry.model_files import (
     read_single_file,
 )
 
+__all__ = [
+    "MODELS_VARIABLE",
+    "AnyInstalled",
+    "Installed",
+    "InstalledBag",
+    "InstalledMember",
+    "InstalledModel",
+    "InstalledTagger",
+    "ModelStore",
+    "StoreEntry",
+    "checked_name",
+    "default_models_dir",
+    "mending_remedy",
+    "open_model",
+]
+
 MODELS_VARIABLE = "STEMWRIGHT_MODELS"
+# Taggers that are part of the package; one of the same name in the store takes their place.
+SHIPPED = Path(__file__).parents[1] / "taggers"
+SHIPPED_TAGGERS: tuple[str, ...] = ()
+_TAGGERS = "run `stemwright models list` to see the taggers"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstalledModel:
-    """A single model that is ready to be opened.
-
-    Attributes
-    ----------
-    name
-        Its name in the store, or the manifest's name for a path.
-    folder
-        The folder that holds its files.
-    manifest
-        Its validated manifest.
-    graph_path
-        The ONNX file.
-    sha256
-        SHA-256 of the ONNX file (hexadecimal): the identity of the weights in caches and results.
-    """
-
-    name: str
-    folder: Path
-    manifest: Manifest
-    graph_path: Path
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstalledMember:
-    """A member of an installed bag and its weight for each stem of the bag."""
-
-    model: InstalledModel
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstalledBag:
-    """A bag whose members are all installed."""
-
-    name: str
-    folder: Path
-    manifest: Bag
-    members: tuple[InstalledMember, ...]
-
-    @cached_property
-    def sha256(self) -> str:
-        """SHA-256 over the members' hashes and weights: the identity of the bag in results."""
-        lines = (f"{member.model.sha256} {json.dumps(member.weights)}\n" for member in self.members)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-Installed = InstalledModel | InstalledBag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +71,7 @@ class StoreEntry:
     """A folder of the store: what it holds, or why it cannot be used."""
 
     name: str
-    model: Installed | None
+    model: AnyInstalled | None
     problem: StemwrightError | None = None
 
 
@@ -155,28 +136,56 @@ class ModelStore:
             Nothing of that name is installed; the remedy names the nearest names or the pull.
         ModelFileError
             It is installed but damaged, or its manifest is from a newer version.
+        OptionError
+            It is a tagger.
         """
+        return _separating(self.find_any(name))
+
+    def find_tagger(self, name: str) -> InstalledTagger:
+        """Return the tagger of that name; raises as find does, OptionError if it is no tagger."""
+        found = self.find_any(name)
+        if not isinstance(found, InstalledTagger):
+            raise OptionError(f"{name} is not a tagger", _TAGGERS)
+        return found
+
+    def find_any(self, name: str) -> AnyInstalled:
+        """Return what is installed under a name, or comes with this package; raises as find does."""
+        if self._is_shipped(name):
+            return _tagger(SHIPPED / name, _read_tagger(SHIPPED / name), "install stemwright again")
         manifest = self._manifest(name)
         folder = self.root / name
-        if isinstance(manifest, Manifest):
-            return _installed(name, folder, manifest, mending_remedy(name))
-        return InstalledBag(
-            name=name, folder=folder, manifest=manifest, members=self.members_of(name, manifest)
-        )
+        if isinstance(manifest, Bag):
+            members = self.members_of(name, manifest)
+            return InstalledBag(name=name, folder=folder, manifest=manifest, members=members)
+        if isinstance(manifest, Tagger):
+            return _tagger(folder, manifest, mending_remedy(name))
+        return _installed(name, folder, manifest, mending_remedy(name))
+
+    def _is_shipped(self, name: str) -> bool:
+        return name in SHIPPED_TAGGERS and name not in self.names()
 
     def entries(self) -> Iterator[StoreEntry]:
-        """Yield every model of the store, the damaged ones with their problem."""
-        for name in self.names():
+        """Yield every model of the store, the damaged ones too, and what the package brings."""
+        names = self.names()
+        for name in (*names, *(name for name in SHIPPED_TAGGERS if name not in names)):
             try:
-                yield StoreEntry(name=name, model=self.find(name))
+                yield StoreEntry(name=name, model=self.find_any(name))
             except StemwrightError as problem:
                 yield StoreEntry(name=name, model=None, problem=problem)
 
     def list(self) -> tuple[Installed, ...]:
-        """Return every model that can be used, by name."""
-        return tuple(entry.model for entry in self.entries() if entry.model is not None)
+        """Return every model that can separate, by name."""
+        return tuple(
+            entry.model
+            for entry in self.entries()
+            if entry.model is not None and not isinstance(entry.model, InstalledTagger)
+        )
 
-    def verify(self, name: str) -> Installed:
+    def taggers(self) -> tuple[InstalledTagger, ...]:
+        """Return every tagger that can be used, by name."""
+        return tuple(entry.model for entry in self.entries() if isinstance(entry.model, InstalledTagger))
+
+    def verify(self, name: str) -> AnyInstalled:
         """Check every file of a model, or of all members of a bag, against its SHA-256.
 
         Raises
@@ -184,13 +193,16 @@ class ModelStore:
         ModelNotFoundError, ModelFileError
             As find does; ModelFileError also for a hash that differs.
         """
-        found = self.find(name)
-        models = [found] if isinstance(found, InstalledModel) else [m.model for m in found.members]
-        for model in models:
+        found = self.find_any(name)
+        for model in found.parts:
             check_hashes(model.folder, model.manifest.files, mending_remedy(model.name))
         return found
 
     def install(self, staged: Path) -> Installed:
+        """Install a model or a bag, as install_any does."""
+        return _separating(self.install_any(staged))
+
+    def install_any(self, staged: Path) -> AnyInstalled:
         """Check a staged folder fully and rename it to the name that its manifest gives.
 
         The caller holds the lock of that name (staging.name_lock) and built the folder inside
@@ -204,13 +216,13 @@ class ModelStore:
             The store cannot be written.
         """
         manifest = read_manifest(staged)
-        if isinstance(manifest, Manifest):
+        if isinstance(manifest, Bag):
+            self.members_of(manifest.name, manifest)
+        else:
             graph_record(manifest, staged)
             check_hashes(staged, manifest.files)
-        else:
-            self.members_of(manifest.name, manifest)
         staging.put_in_place(self.root, manifest.name, staged)
-        return self.find(manifest.name)
+        return self.find_any(manifest.name)
 
     def remove(self, name: str) -> tuple[str, ...]:
         """Remove a model; a bag goes with those of its own members (`BAG.x`) that no other bag needs.
@@ -227,6 +239,10 @@ class ModelStore:
         OptionError
             A bag that stays needs this model.
         """
+        if self._is_shipped(name):
+            raise OptionError(
+                f"{name} is a part of stemwright", "leave it; it costs nothing unless it is used"
+            )
         if name not in self.names():
             raise self.not_found(name)
         owners = self._bags_with(name)
@@ -252,7 +268,7 @@ class ModelStore:
             manifest = read_manifest(self.root / name)
         except ModelFileError:
             return ()
-        if isinstance(manifest, Manifest):
+        if not isinstance(manifest, Bag):
             return ()
         present = self.names()
         return tuple(m.model for m in manifest.members if m.model in present and _is_member_of(m.model, name))
@@ -269,7 +285,7 @@ class ModelStore:
                 owners.append(candidate)
         return tuple(owners)
 
-    def _manifest(self, name: str) -> Manifest | Bag:
+    def _manifest(self, name: str) -> Manifest | Bag | Tagger:
         """Read the manifest of a name and check that it is the folder's own."""
         folder = self.root / name
         if not _NAME.fullmatch(name) or not folder.is_dir():
@@ -291,15 +307,16 @@ class ModelStore:
         members = []
         for member in bag.members:
             try:
-                model = self.find(member.model)
+                model = self.find_any(member.model)
             except ModelNotFoundError as error:
                 raise ModelFileError(
                     f"the bag {name} needs the model {member.model}, which is not installed",
                     mending_remedy(name),
                 ) from error
             if not isinstance(model, InstalledModel):
+                kind = "tagger" if isinstance(model, InstalledTagger) else "bag"
                 raise ModelFileError(
-                    f"the bag {name} has the bag {member.model} as a member", "use models as members"
+                    f"the bag {name} has the {kind} {member.model} as a member", "use models as members"
                 )
             if missing := set(bag.stems) - set(model.manifest.stems):
                 raise ModelFileError(
@@ -323,7 +340,22 @@ class ModelStore:
 
 
 def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Installed:
-    """Open a model by name, or by the path of a model folder or of a single `.onnx` with its manifest inside.
+    """Open a model or a bag as open_any does; raises OptionError for a tagger."""
+    return _separating(open_any(name_or_path, store))
+
+
+def open_tagger(name_or_path: str | Path, store: ModelStore | None = None) -> InstalledTagger:
+    """Open a tagger as open_any does; raises OptionError for what is none."""
+    found = open_any(name_or_path, store)
+    if not isinstance(found, InstalledTagger):
+        raise OptionError(
+            f"{name_or_path} is not a tagger", "run `stemwright models list` to see the taggers"
+        )
+    return found
+
+
+def open_any(name_or_path: str | Path, store: ModelStore | None = None) -> AnyInstalled:
+    """Open by name, or by the path of a model folder or of a single `.onnx` with its manifest inside.
 
     A string is a name if a model of that name is installed, or if it does not look like a path (no
     separator, no `.onnx`) and no such model folder exists here.
@@ -344,7 +376,7 @@ def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Ins
     """
     store = ModelStore() if store is None else store
     if isinstance(name_or_path, str) and not _is_path(name_or_path, store):
-        return store.find(name_or_path)
+        return store.find_any(name_or_path)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return _open_folder(path, store)
@@ -356,17 +388,28 @@ def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Ins
 def _is_path(text: str, store: ModelStore) -> bool:
     if os.sep in text or text.endswith(".onnx") or text in (".", ".."):
         return True
-    return text not in store.names() and (Path(text) / MANIFEST_FILE).is_file()
+    return text not in (*store.names(), *SHIPPED_TAGGERS) and (Path(text) / MANIFEST_FILE).is_file()
 
 
 def _is_member_of(model: str, bag: str) -> bool:
     return model.startswith(f"{bag}.")
 
 
-def _open_folder(folder: Path, store: ModelStore) -> Installed:
+def _separating(found: AnyInstalled) -> Installed:
+    if isinstance(found, InstalledTagger):
+        raise OptionError(
+            f"{found.name} is a tagger: it hears which sounds there are and separates none",
+            f"use it with `stemwright detect --tagger {found.name}`, or name a model that separates",
+        )
+    return found
+
+
+def _open_folder(folder: Path, store: ModelStore) -> AnyInstalled:
     manifest = read_manifest(folder)
     if isinstance(manifest, Manifest):
         return _installed(manifest.name, folder, manifest)
+    if isinstance(manifest, Tagger):
+        return _tagger(folder, manifest)
     return InstalledBag(
         name=manifest.name,
         folder=folder,
@@ -396,3 +439,24 @@ def _installed(
     return InstalledModel(
         name=name, folder=folder, manifest=manifest, graph_path=folder / GRAPH_FILE, sha256=record.sha256
     )
+
+
+def _tagger(
+    folder: Path, manifest: Tagger, remedy: str = "import or pull the model again"
+) -> InstalledTagger:
+    record = graph_record(manifest, folder, remedy)
+    check_sizes(folder, manifest.files, remedy)
+    return InstalledTagger(
+        name=manifest.name,
+        folder=folder,
+        manifest=manifest,
+        graph_path=folder / GRAPH_FILE,
+        sha256=record.sha256,
+    )
+
+
+def _read_tagger(folder: Path) -> Tagger:
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, Tagger):
+        raise ModelFileError(f"{folder} holds no tagger", "install stemwright again")
+    return manifest

@@ -12,7 +12,7 @@ from rich.table import Table
 from stemwright.core.errors import StemwrightError
 from stemwright.models.registry.catalog import CATALOG, CatalogBag, CatalogEntry, CatalogModel
 from stemwright.models.registry.sources import describe, settings_from_environment
-from stemwright.models.registry.store import Installed, InstalledBag, InstalledModel, ModelStore
+from stemwright.models.registry.store import AnyInstalled, InstalledBag, InstalledTagger, ModelStore
 from stemwright.service.cli.output import print_json_line
 
 State = Literal["installed", "damaged", "to pull"]
@@ -26,6 +26,7 @@ class ModelRow:
 
     name: str
     state: State
+    kind: Literal["model", "bag", "tagger"] | None = None
     stems: tuple[str, ...] = ()
     size_bytes: int | None = None
     licence: str = ""
@@ -37,6 +38,7 @@ class ModelRow:
         return {
             "name": self.name,
             "state": self.state,
+            "kind": self.kind,
             "stems": list(self.stems),
             "size_bytes": self.size_bytes,
             "licence": self.licence,
@@ -58,6 +60,7 @@ def model_rows(store: ModelStore) -> list[ModelRow]:
             ModelRow(
                 name=entry.name,
                 state="installed",
+                kind=manifest.kind,
                 stems=manifest.stems,
                 size_bytes=size_bytes(entry.model),
                 licence=manifest.licence.name,
@@ -69,6 +72,7 @@ def model_rows(store: ModelStore) -> list[ModelRow]:
         ModelRow(
             name=known.name,
             state="to pull",
+            kind="bag" if isinstance(known, CatalogBag) else "model",
             stems=known.stems,
             licence=known.licence.name,
             description=known.description,
@@ -79,10 +83,9 @@ def model_rows(store: ModelStore) -> list[ModelRow]:
     return rows
 
 
-def size_bytes(model: Installed) -> int:
+def size_bytes(model: AnyInstalled) -> int:
     """Return the size of a model's files, of a bag those of its members."""
-    models = [model] if isinstance(model, InstalledModel) else [member.model for member in model.members]
-    return sum(record.size for one in models for record in one.manifest.files)
+    return sum(record.size for part in model.parts for record in part.manifest.files)
 
 
 def print_rows(rows: Iterable[ModelRow]) -> None:
@@ -95,7 +98,8 @@ def print_rows(rows: Iterable[ModelRow]) -> None:
     table.add_column("")
     for row in rows:
         size = "" if row.size_bytes is None else f"{row.size_bytes / 1e6:.0f} MB"
-        table.add_row(row.name, row.state, size, ", ".join(row.stems), row.problem or row.description)
+        stems = "(tagger)" if row.kind == "tagger" else ", ".join(row.stems)
+        table.add_row(row.name, row.state, size, stems, row.problem or row.description)
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(width=width, markup=False, highlight=False).print(table)
 
@@ -115,7 +119,7 @@ def catalog_facts(entry: CatalogEntry) -> dict[str, Any]:
     }
 
 
-def model_facts(model: Installed) -> dict[str, Any]:
+def model_facts(model: AnyInstalled) -> dict[str, Any]:
     """Return all facts of an installed model."""
     facts: dict[str, Any] = {
         "name": model.name,
@@ -124,7 +128,10 @@ def model_facts(model: Installed) -> dict[str, Any]:
         "sha256": model.sha256,
         "size_bytes": size_bytes(model),
     }
-    return facts | {"manifest": model.manifest.model_dump(mode="json")}
+    manifest = model.manifest.model_dump(mode="json")
+    if isinstance(model, InstalledTagger):
+        del manifest["stems"]
+    return facts | {"manifest": manifest}
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from stemwright.core.errors import (
     StemwrightError,
 )
 from stemwright.models.registry.catalog import catalog_entry
-from stemwright.models.registry.store import ModelStore, open_model
+from stemwright.models.registry.store import ModelStore, open_any, open_model
 from stemwright.service.cli import model_views as views
 from stemwright.service.cli.output import print_json_line, print_path
 
@@ -44,7 +44,7 @@ def info(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show all that is known of a model: terms, origin, parity, files, precisions."""
     store, entry = ModelStore(), catalog_entry(name)
     try:
-        model = open_model(name, store)
+        model = open_any(name, store)
     except ModelNotFoundError:
         if entry is None:
             raise
@@ -189,4 +189,4 @@ def path(
 ) -> None:
     """Print the folder of a model, or of all models."""
     store = ModelStore()
-    print_path(store.root if name is None else open_model(name, store).folder)
+    print_path(store.root if name is None else open_any(name, store).folder)

@@ -81,6 +81,7 @@ def test_list_as_json(root: Path, capsys: Capture) -> None:
     assert rows["good"] == {
         "name": "good",
         "state": "installed",
+        "kind": "model",
         "stems": list(STEMS),
         "size_bytes": graph.stat().st_size,
         "licence": "CC0-1.0",
