@@ -10,7 +10,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -96,11 +96,18 @@ def parse_device(text: str) -> Device | None:
     raise DeviceError(f"unknown device {text!r}", "use auto, cpu, openvino, cuda, cuda:N or tensorrt")
 
 
-def choose_device(text: str) -> DeviceChoice:
+def choose_device(text: str, unfit: Mapping[Provider, str] | None = None) -> DeviceChoice:
     """Settle which device to use.
 
     `auto` takes CUDA if a probe runs there, else OpenVINO if it is installed, else ONNX Runtime on
     the CPU.
+
+    Parameters
+    ----------
+    text
+        Name of a device, or `auto`.
+    unfit
+        Providers that `auto` is to leave out, each with the reason.
 
     Raises
     ------
@@ -109,16 +116,20 @@ def choose_device(text: str) -> DeviceChoice:
     """
     asked = parse_device(text)
     if asked is None:
-        return _automatic()
+        return _automatic(unfit or {})
     report = probe(asked)
     if not report.usable:
         raise DeviceError(f"{asked} cannot be used: {report.detail}", report.remedy)
     return DeviceChoice(device=asked, because="asked for")
 
 
-def _automatic() -> DeviceChoice:
+def _automatic(unfit: Mapping[Provider, str]) -> DeviceChoice:
     tried: list[str] = []
-    for provider in ("cuda", "openvino", "cpu"):
+    order: tuple[Provider, ...] = ("cuda", "openvino", "cpu")
+    for provider in order:
+        if provider in unfit:
+            tried.append(f"not {provider}: {unfit[provider]}")
+            continue
         device = parse_device(provider)
         assert device is not None
         report = probe(device)

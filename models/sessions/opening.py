@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from stemwright.core.errors import OptionError
+from stemwright.core.errors import DeviceError, OptionError
 from stemwright.models.graphs.transforms import standalone_graph, standalone_model
 from stemwright.models.manifest import Precision
 from stemwright.models.sessions.cards import free_gpu_memory
+from stemwright.models.sessions.crosscheck import crosscheck
 from stemwright.models.sessions.devices import DeviceChoice, choose_device, probe_devices
 from stemwright.models.sessions.hardware import usable_cores
 from stemwright.models.sessions.onnxruntime_builds import runtime_conflict
@@ -110,7 +111,7 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     Raises
     ------
     DeviceError
-        The device or precision asked for is not to be had.
+        The device or precision asked for is not to be had, or computes wrongly on this machine.
     ModelFileError
         The graph is damaged or does not fit its manifest.
     OptionError
@@ -123,11 +124,30 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     conflict = runtime_conflict()
     if conflict is not None:
         _LOG.warning("%s; %s", conflict.message, conflict.remedy)
-    choice = choose_device(options.device)
-    request = _Request(model=model, options=options, choice=choice, threads=options.threads or usable_cores())
-    if choice.device.provider == "openvino":
+    unfit: dict[Provider, str] = {}
+    while True:
+        choice = choose_device(options.device, unfit)
+        threads = options.threads or usable_cores()
+        session = _open(_Request(model=model, options=options, choice=choice, threads=threads))
+        if choice.device.provider == "cpu":
+            return session
+        verdict = crosscheck(model, session, options.cache_dir)
+        if verdict is None or verdict.agrees:
+            return session
+        session.close()
+        wrong = f"its stems of {model.manifest.name} differ from the CPU's by {verdict.error_db:.0f} dB"
+        if options.device != "auto":
+            raise DeviceError(
+                f"{choice.device} computes wrongly here: {wrong}", "use --device cpu, or update the runtime"
+            )
+        _LOG.warning("%s is not used: %s", choice.device, wrong)
+        unfit[choice.device.provider] = wrong
+
+
+def _open(request: _Request) -> Session:
+    if request.choice.device.provider == "openvino":
         return _open_openvino(request)
-    if choice.device.provider == "cpu":
+    if request.choice.device.provider == "cpu":
         return _open_cpu(request)
     return _open_gpu(request)
 
