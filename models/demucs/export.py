@@ -7,8 +7,6 @@ are found with the first set and must hold for the second.
 """
 
 import argparse
-import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +14,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from stemwright.core.arrays import FloatArray
 from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
 from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig
 from stemwright.models.demucs.network import HDemucs, HTDemucs, build_network
-from stemwright.models.graphs.recipes import Computed
-from stemwright.models.graphs.weightless import WeightlessGraph, check_recipes, make_weightless
-
-OPSET = 20  # the first with Gelu
+from stemwright.models.graphs.export import export_network, make_checked_weightless, random_state, state_of
+from stemwright.models.graphs.recipes import Computed, State
+from stemwright.models.graphs.weightless import WeightlessGraph
 
 
 class _Core(nn.Module):
@@ -39,17 +35,9 @@ class _Core(nn.Module):
 
 def random_network(architecture: Architecture, seed: int) -> HTDemucs | HDemucs:
     """Return the network with every parameter random, also those that start as constants."""
-    generator = torch.Generator().manual_seed(seed)
     net = build_network(architecture.config).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
+    random_state(net, seed)
     return net
-
-
-def state_of(net: nn.Module) -> dict[str, FloatArray]:
-    """Return the network's tensors by name."""
-    return {name: tensor.numpy() for name, tensor in net.state_dict().items()}
 
 
 def export_core(net: HTDemucs | HDemucs, architecture: Architecture) -> onnx.ModelProto:
@@ -60,23 +48,13 @@ def export_core(net: HTDemucs | HDemucs, architecture: Architecture) -> onnx.Mod
     batch = 2 if architecture.batch == "dynamic" else 1
     example = (torch.zeros(batch, 2, samples), torch.zeros(batch, 4, BINS, frames))
     axes = {0: torch.export.Dim("batch", min=1)}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter about itself
-        path = Path(folder) / "core.onnx"
-        torch.onnx.export(
-            _Core(net),
-            example,
-            path,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["mixture", "spectrum"],
-            output_names=["spectra", "waveforms"],
-            dynamic_shapes=(axes, axes) if architecture.batch == "dynamic" else None,
-            external_data=False,
-            verbose=False,
-        )
-        model: onnx.ModelProto = onnx.load(path)
-    return model
+    return export_network(
+        _Core(net),
+        example,
+        inputs=["mixture", "spectrum"],
+        outputs=["spectra", "waveforms"],
+        dynamic=(axes, axes) if architecture.batch == "dynamic" else None,
+    )
 
 
 def position_codes(architecture: Architecture) -> tuple[Computed, ...]:
@@ -103,14 +81,12 @@ def position_codes(architecture: Architecture) -> tuple[Computed, ...]:
 
 def export_weightless(architecture: Architecture, *, verify: bool) -> WeightlessGraph:
     """Export an architecture without its weights; `verify` checks the recipes with other weights."""
-    first = random_network(architecture, seed=1)
-    weightless = make_weightless(
-        export_core(first, architecture), state_of(first), position_codes(architecture)
-    )
-    if verify:
-        second = random_network(architecture, seed=2)
-        check_recipes(weightless, export_core(second, architecture), state_of(second))
-    return weightless
+
+    def export(seed: int) -> tuple[onnx.ModelProto, State]:
+        net = random_network(architecture, seed)
+        return export_core(net, architecture), state_of(net)
+
+    return make_checked_weightless(export, position_codes(architecture), verify=verify)
 
 
 def main(arguments: list[str] | None = None) -> None:

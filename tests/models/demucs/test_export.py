@@ -9,8 +9,9 @@ import torch
 
 from stemwright.models.demucs.architectures import HDEMUCS, HTDEMUCS, Architecture
 from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
-from stemwright.models.demucs.export import export_weightless, random_network, state_of
+from stemwright.models.demucs.export import export_weightless, random_network
 from stemwright.models.demucs.network import spectrum_of
+from stemwright.models.graphs.export import state_of
 from stemwright.models.graphs.weightless import WeightlessGraph, compare
 
 SMALL_HTDEMUCS = dataclasses.replace(
