@@ -210,7 +210,8 @@ class Streaming(_Data):
     """How a model with a state is streamed (samples at the model's rate).
 
     latency_samples
-        Sound that has to follow a sample before its stems are final.
+        How far the outputs lag: sample t of the stems is sample t + latency_samples of the outputs of all
+        calls, joined.
     """
 
     latency_samples: int = Field(ge=0)
@@ -306,17 +307,41 @@ class Manifest(_Identity):
     files: tuple[FileRecord, ...] = ()
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Manifest":
+    def _stems_fit(self) -> "Manifest":
         asked = self.stem_kind == "query"
         if asked != (self.query is not None) or asked != self.graph.conditional:
             raise ValueError("stems by query need query rules and a graph with a condition, and no others do")
         if asked == bool(self.stems):
             raise ValueError("a model has stems, or takes queries")
-        if self.remainder is not None and self.remainder != self.stems[-1:][0]:
+        if self.remainder is not None and self.stems[-1:] != (self.remainder,):
             raise ValueError("the remainder is the last stem")
+        if self.remainder is not None and len(self.stems) < 2:
+            raise ValueError("a remainder needs another stem")
+        if self.stem_kind == "interchangeable" and len(self.stems) < 2:
+            raise ValueError("one stem alone has nothing to be exchanged with")
+        if self.remainder is not None and self.stem_kind == "interchangeable":
+            raise ValueError("interchangeable stems have no remainder among them")
+        if self.scale_fit is not None and (asked or self.remainder is not None):
+            raise ValueError("the scale is fitted for stems that are all the network's own")
+        return self
+
+    @model_validator(mode="after")
+    def _plan_fits(self) -> "Manifest":
         if bool(self.graph.state) != (self.streaming is not None):
             raise ValueError("a model with a state says how it is streamed, and no other does")
+        plan = self.plan
+        if self.graph.state and (
+            plan.overlap or plan.window != "rectangular" or plan.output_samples != plan.input_samples
+        ):
+            raise ValueError("calls with a state follow on each other: rectangular, without overlap")
+        if self.stem_kind == "interchangeable" and not self.graph.state and not plan.overlap:
+            raise ValueError("interchangeable stems need an overlap to be kept in order")
         return self
+
+    @property
+    def output_stems(self) -> int:
+        """Stems on the S axis of the graph's outputs: 1 for a query, all with the remainder otherwise."""
+        return 1 if self.stem_kind == "query" else len(self.stems)
 
 
 class FeatureBands(_Data):
