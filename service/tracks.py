@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from stemwright.core.audio.encode import OutputFormat, check_writable, estimated_bytes
-from stemwright.core.audio.source import AudioInfo, FileSource, open_source
+from stemwright.core.audio.source import AudioInfo, AudioSource, FileSource, open_source
 from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
-from stemwright.core.audio.tags import Tags, for_stem, read_tags
+from stemwright.core.audio.tags import Tags, for_stem
 from stemwright.core.errors import ResourceError
 from stemwright.models.separation.separator import (
     CancelToken,
@@ -121,12 +122,32 @@ class TrackOptions:
         }
 
 
+class Recording(AudioSource, Protocol):
+    """A recording with a name and tags, until it is closed."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        ...
+
+    def tags(self) -> Tags:
+        """Read the tags."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 def separate_to_files(
     engine: Engine,
     source: str | Path,
     place: Place,
     options: TrackOptions,
     *,
+    opener: Callable[[str | Path, TrackOptions], Recording] | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancel: CancelToken | None = None,
     network: contextlib.AbstractContextManager[Any] | None = None,
@@ -145,6 +166,8 @@ def separate_to_files(
         Path of the recording or of a pipe, `-` for standard input.
     place, options
         Where and how.
+    opener
+        Opens the source; None for `open_source`. A service gives one that decodes in another process.
     progress, cancel
         Handed to the engine.
     network
@@ -161,7 +184,7 @@ def separate_to_files(
     if not place.replace:
         refuse_existing(place.out, place.published)
     with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(_open_recording(source, options))
+        recording = stack.enter_context((opener or _open_recording)(source, options))
         staging = stack.enter_context(Staging(place.out, place.label))
         job = _Job(engine=engine, recording=recording, place=place, options=options, staging=staging)
         job.check_output(recording.info.frames)
@@ -209,7 +232,7 @@ class _Stopwatch:
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     engine: Engine
-    recording: FileSource
+    recording: Recording
     place: Place
     options: TrackOptions
     staging: Staging
@@ -261,7 +284,7 @@ class _Job:
 
     def write(self, separation: Separation, network: contextlib.AbstractContextManager[Any]) -> Levels:
         """Stream the stems into their staged files."""
-        tags = read_tags(self.recording.path)
+        tags = self.recording.tags()
         if self.options.layout == "stem.mp4":
             return self._write_stem_mp4(separation, network, tags)
         files = [

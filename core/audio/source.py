@@ -18,6 +18,7 @@ import numpy as np
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.decode import Decoder, StreamFacts
 from stemwright.core.audio.frames import default_layout
+from stemwright.core.audio.tags import Tags, read_tags
 from stemwright.core.errors import InputError, OptionError, ResourceError
 
 BLOCK_FRAMES = 65_536
@@ -186,6 +187,10 @@ class FileSource:
                 )
             raise InputError(f"{self.name} has no audio samples", "check that the file is complete")
 
+    def tags(self) -> Tags:
+        """Read the recording's tags and cover; raises InputError as `read_tags` does."""
+        return read_tags(self.path)
+
     def close(self) -> None:
         """Remove the temporary file of a spooled stream; reading is over."""
         if self._spooled is not None:
@@ -234,7 +239,12 @@ class FileSource:
 
 
 def open_source(
-    where: str | Path | BinaryIO, *, start_s: float = 0.0, end_s: float | None = None, stream: int = 0
+    where: str | Path | BinaryIO,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stream: int = 0,
+    name: str | None = None,
 ) -> FileSource:
     """Open a recording of any kind that FFmpeg's libraries decode.
 
@@ -248,6 +258,8 @@ def open_source(
         behind the recording's end means its end.
     stream
         Which of the file's audio streams, counted from 0 (a `.stem.mp4` has the mixture first).
+    name
+        What to call a file in messages and in names of results; by default its own name.
 
     Raises
     ------
@@ -264,12 +276,13 @@ def open_source(
     if end_s is not None and not end_s > start_s:
         raise OptionError(f"the end time {end_s:g} s is not after the start", "give an end after the start")
     if isinstance(where, str | Path) and str(where) != "-":
-        return FileSource(Path(where), name=Path(where).name, start_s=start_s, end_s=end_s, stream=stream)
+        name = name or Path(where).name
+        return FileSource(Path(where), name=name, start_s=start_s, end_s=end_s, stream=stream)
     spooled = _spool(where)
     try:
         return FileSource(
             Path(spooled.name),
-            name="standard input" if isinstance(where, str | Path) else "the stream",
+            name=name or ("standard input" if isinstance(where, str | Path) else "the stream"),
             start_s=start_s,
             end_s=end_s,
             stream=stream,

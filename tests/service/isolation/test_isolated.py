@@ -1,0 +1,217 @@
+"""Recordings decoded in another process: the same samples, and no way to hurt this one."""
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stemwright.core.audio.encode import OutputFormat, open_writer
+from stemwright.core.audio.source import open_source
+from stemwright.core.audio.tags import Tags
+from stemwright.core.errors import InputError, OptionError
+from stemwright.service.isolation.limits import DecodeLimits
+from stemwright.service.isolation.link import PROGRAM
+from stemwright.service.isolation.source import IsolatedSource, open_isolated
+from tests.service.recordings import noise, recording, write
+from tests.support import hostile_decoder
+from tests.support.paths import ROOT
+
+HOSTILE = (sys.executable, hostile_decoder.__file__)
+TIGHT = DecodeLimits(memory_bytes=400 << 20, stall_s=1.0, cpu_s=1, max_audio_s=60.0)
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / '.dev'}{os.pathsep}{ROOT}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def hostile(deed: str, limits: DecodeLimits = TIGHT) -> IsolatedSource:
+    return open_isolated("x", name=deed, limits=limits, program=HOSTILE)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_samples_and_facts_are_those_of_decoding_here(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"song{suffix}"
+    soundfile.write(path, noise(150_001).T, 44_100)
+    with open_source(path) as here, open_isolated(path) as there:
+        assert there.info == here.info
+        for frames in (65_536, 1000):
+            mine, theirs = list(here.blocks(frames)), list(there.blocks(frames))
+            assert [b.shape for b in mine] == [b.shape for b in theirs]
+            assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_excerpt_and_name_are_passed_on(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.wav", 44_100)
+    with open_isolated(path, start_s=0.25, end_s=0.5, name="b.wav") as source:
+        assert source.name == "b.wav"
+        assert source.seconds == pytest.approx(0.25, abs=1e-4)
+        assert sum(block.shape[1] for block in source.blocks()) == 11_025
+
+
+def test_readings_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.wav", 50_000)
+    with open_isolated(path) as source:
+        pairs = list(zip(source.blocks(700), source.blocks(700), strict=True))
+        assert all(np.array_equal(a, b) for a, b in pairs)
+        assert sum(a.shape[1] for a, _ in pairs) == 50_000
+
+
+def test_a_reading_may_end_early_and_another_begin(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.wav", 50_000)
+    with open_isolated(path) as source:
+        first = next(iter(source.blocks(100)))
+        assert np.array_equal(first, next(iter(source.blocks(100))))
+
+
+def test_tags_and_cover_come_over(tmp_path: Path) -> None:
+    cover = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (8).to_bytes(4, "big") * 2 + bytes(100)
+    tags = Tags(fields={"title": "Ümläut", "artist": "X"}, cover=cover)
+    fmt = OutputFormat(container="flac", bit_depth="16")
+    with open_writer(tmp_path / "a.flac", fmt, 44100, 2, tags=tags) as writer:
+        writer.write(noise(5000))
+        writer.commit()
+    with open_isolated(tmp_path / "a.flac") as source:
+        assert source.tags() == tags
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"no audio at all" * 100, "is not audio"),
+        (b"RIFF\xff\xff\xff\x7fWAVEfmt ", "damaged|cut off|not audio"),
+    ],
+)
+def test_bad_files_give_the_decoders_own_error(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        open_isolated(path, name="mine.wav")
+    assert "mine.wav" in caught.value.message
+    assert caught.value.remedy
+
+
+def test_missing_file_and_impossible_excerpt(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        open_isolated(tmp_path / "none.wav")
+    path = recording(tmp_path / "a.wav", 100)
+    with pytest.raises(OptionError, match="not after the start"):
+        open_isolated(path, start_s=2.0, end_s=1.0)
+
+
+def test_long_recording_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.flac", np.zeros((1, 8000 * 61), np.float32), 8000)
+    with pytest.raises(InputError, match=r"long\.flac is longer than the 60 s"):
+        open_isolated(path, limits=TIGHT)
+    with open_isolated(path, limits=DecodeLimits(max_audio_s=61.0)) as source:
+        assert source.seconds == 61.0
+
+
+def test_header_that_lies_does_not_get_round_the_limit() -> None:
+    with hostile("decoding endless") as source, pytest.raises(InputError, match="longer than the 60 s"):
+        for _ in source.blocks(8000):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("deed", "message"),
+    [
+        ("segfault", "decoder fail .SIGSEGV"),
+        ("abort", "decoder fail .SIGABRT"),
+        ("exit", "decoder fail .exit code 7"),
+        ("spin", "busy without a result for 1 s|more than 1 s"),
+        ("sleep", "busy without a result for 1 s"),
+        ("allocate", "more than 400 MiB of memory"),
+        ("raise", "decoder fail .LookupError"),
+        ("write", "decoder fail .(FileNotFoundError|OSError|SIGXFSZ)"),
+        ("huge", "nonsense"),
+    ],
+)
+@pytest.mark.parametrize("when", ["opening", "decoding"])
+def test_hostile_file_is_an_unusable_input(when: str, deed: str, message: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError, match=message) as caught, hostile(f"{when} {deed}") as source:
+        for block in source.blocks(1000):
+            assert not block.any()
+    assert caught.value.code == "unusable_input"
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.slow
+def test_processor_time_is_limited_even_where_blocks_keep_coming() -> None:
+    limits = DecodeLimits(stall_s=30.0, cpu_s=1)
+    with hostile("decoding spin", limits) as source, pytest.raises(InputError, match="more than 1 s"):
+        for _ in source.blocks(1000):
+            pass
+
+
+def test_samples_that_are_no_numbers_are_refused() -> None:
+    with hostile("decoding nan") as source, pytest.raises(InputError, match="nonsense"):
+        list(source.blocks(1000))
+
+
+def test_what_a_library_prints_does_not_reach_the_messages() -> None:
+    with hostile("decoding print") as source:
+        assert len(list(source.blocks(1000))) == 2
+
+
+def test_process_knows_nothing_of_our_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STEMWRIGHT_DATABASE_URL", "postgresql://secret")
+    with pytest.raises(InputError, match="LookupError"):
+        hostile("opening raise")
+    assert "PATH" in caplog.text
+    assert "STEMWRIGHT_DATABASE_URL" not in caplog.text
+
+
+def test_closing_ends_a_reading_in_another_thread() -> None:
+    source = hostile("decoding sleep", DecodeLimits())
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            list(source.blocks(1000))
+        except InputError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    time.sleep(0.3)
+    source.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert errors
+
+
+def test_file_that_changes_between_readings_is_refused(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.wav", 5000)
+    with open_isolated(path) as source:
+        reading = source.blocks(100)
+        next(iter(reading))
+        recording(path, 5000, channels=1)
+        with pytest.raises(InputError, match="changed while it was read"):
+            next(iter(source.blocks(100)))
+        del reading
+
+
+def test_the_program_is_this_interpreter() -> None:
+    assert PROGRAM[0] == sys.executable
