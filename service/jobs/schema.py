@@ -3,9 +3,13 @@
 Times are seconds since 1970 as float. JSON is stored as text that both databases take.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     ForeignKey,
     Index,
@@ -15,7 +19,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    select,
 )
+
+from stemwright.core.errors import InternalError
+from stemwright.service.jobs.database import DBOS_SCHEMA, Database, translated
 
 METADATA = MetaData()
 
@@ -46,8 +54,8 @@ UPLOADS = Table(
     Column("id", String(40), primary_key=True),
     Column("owner", String(40), nullable=False, index=True, comment="Id of the key, or `local`."),
     Column("filename", Text, nullable=False, comment="As sent, for showing; never part of a path."),
-    Column("size", Integer().with_variant(Integer, "sqlite"), comment="Declared bytes, if declared."),
-    Column("received", Integer, nullable=False, default=0, comment="Bytes that lie in the storage."),
+    Column("size", BigInteger, comment="Declared bytes, if declared."),
+    Column("received", BigInteger, nullable=False, default=0, comment="Bytes that lie in the storage."),
     Column("complete", Boolean, nullable=False, default=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False, index=True),
@@ -102,6 +110,50 @@ WORKERS = Table(
 )
 
 
+VERSION = Table("sw_schema", METADATA, Column("version", Integer, primary_key=True))
+
+
+def _first(connection: Connection) -> None:
+    METADATA.create_all(connection)
+
+
+# Number n brings version n - 1 to n. One that was released is never changed: the next one changes the tables.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+
+
 def migrate(url: str) -> None:
-    """Bring a database up to date: our tables and DBOS's. Safe when several processes do it at once."""
-    raise NotImplementedError
+    """Bring a database up to date: our tables and DBOS's. Safe when several processes do it at once.
+
+    Raises
+    ------
+    BusyError
+        The database cannot be reached.
+    InternalError
+        It was made by a newer version.
+    """
+    database = Database.open(url)
+    try:
+        with database.writing() as connection:
+            database.lock(connection, "schema")
+            _migrate(connection)
+    finally:
+        database.close()
+    from dbos import DBOS  # heavy; only who really touches jobs pays
+
+    with translated():
+        DBOS.migrate(database.dbos_url, schema=DBOS_SCHEMA)
+
+
+def _migrate(connection: Connection) -> None:
+    VERSION.create(connection, checkfirst=True)
+    version = connection.execute(select(VERSION.c.version)).scalar() or 0
+    if version > len(MIGRATIONS):
+        raise InternalError(
+            f"the database has version {version} of the tables, this stemwright knows {len(MIGRATIONS)}",
+            "update stemwright here too",
+        )
+    for step in MIGRATIONS[version:]:
+        step(connection)
+    if version < len(MIGRATIONS):
+        connection.execute(VERSION.delete())
+        connection.execute(VERSION.insert().values(version=len(MIGRATIONS)))
