@@ -125,6 +125,14 @@ class Settings(BaseSettings):
         default="auto", description="Precision of the networks, as of `separate`."
     )
     queues: Names = Field(default=("default",), description="Queues that the worker takes jobs from.")
+    queue_of_model: dict[str, str] = Field(
+        default_factory=dict,
+        description="Queue of the jobs of a model, by its name. Default: `default` for all.",
+    )
+    warm_models: Count = Field(
+        default=2, description="Models that a worker keeps open between jobs, memory permitting."
+    )
+    poll_s: Seconds = Field(default=0.5, description="Time between a worker's looks at its queue.")
     heartbeat_s: Seconds = Field(default=3.0, description="Time between a worker's signs of life.")
     dead_after_s: Seconds = Field(
         default=15.0, description="Silence after which a worker counts as dead and its job is taken over."

@@ -78,6 +78,7 @@ JOBS = Table(
     Column("attempt", Integer, nullable=False, default=0),
     Column("run", String(40), comment="The attempt that may write: older ones are fenced off by it."),
     Column("executor", String(40), comment="The worker of that attempt."),
+    Column("kept", String(40), comment="The attempt whose files are the result of `separate`."),
     Column("duration_s", Float),
     Column("run_s", Float, comment="Seconds from begin to end of the attempt that finished."),
     Column("result", Text, comment="The result as JSON, once it has succeeded."),
