@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -27,6 +27,12 @@ class Checkpoint:
         Dotted name of the network's class, "" where the file names none. It is only a name.
     args, kwargs
         Arguments of that class.
+    facts
+        What else the file holds beside the tensors, as far as it is plain data.
+    file_name
+        Name of the file, for forms that say nothing else of what they are.
+    like
+        What the user says it is (`Family.variants`), "" where nothing was said.
     kind
         Form of the file.
     """
@@ -34,7 +40,10 @@ class Checkpoint:
     tensors: Mapping[str, FloatArray]
     klass: str = ""
     args: tuple[Value, ...] = ()
-    kwargs: Mapping[str, Value]
+    kwargs: Mapping[str, Value] = field(default_factory=dict)
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    file_name: str = ""
+    like: str = ""
     kind: Kind
 
 

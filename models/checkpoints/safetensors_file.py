@@ -1,6 +1,7 @@
-"""Reader of the safetensors files that demucs 4.1.0 publishes and reads.
+"""Reader of safetensors files.
 
-The class, `args` and `kwargs` stand in the metadata, the latter two as JSON.
+In those that demucs 4.1.0 publishes and reads, the class, `args` and `kwargs` stand in the metadata, the
+latter two as JSON. Other files are plain state dicts, whose metadata are kept as facts.
 
 References
 ----------
@@ -25,6 +26,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "BF16": np.dtype("<u2"),
 }
+_COUNTER = "num_batches_tracked"  # of batch norms; of use in training only
 _REMEDY = "fetch the file again"
 
 
@@ -34,7 +36,7 @@ def read_safetensors(path: Path) -> Checkpoint:
     Raises
     ------
     ModelFileError
-        Damaged, without the metadata, or packed by DiffQ.
+        Damaged, or packed by DiffQ.
     """
     try:
         with safetensors.safe_open(str(path), framework="np") as file:
@@ -42,29 +44,23 @@ def read_safetensors(path: Path) -> Checkpoint:
         records = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path.name} is a damaged safetensors file: {error}", _REMEDY) from error
-    _check_metadata(metadata, path.name)
+    if "structure" in metadata:
+        raise ModelFileError(
+            f"{path.name} is packed by DiffQ, which is not supported",
+            "use the model without quantisation (mdx_extra instead of mdx_extra_q)",
+        )
+    tensors = {name: _tensor(name, record) for name, record in records if not name.endswith(_COUNTER)}
+    if not {"klass", "args", "kwargs"} <= set(metadata):
+        return Checkpoint(tensors=tensors, facts=dict(metadata), file_name=path.name, kind="safetensors")
     arguments = from_json(metadata["args"])
     return Checkpoint(
-        tensors={name: _tensor(name, record) for name, record in records},
+        tensors=tensors,
         klass=metadata["klass"],
         args=tuple(arguments) if isinstance(arguments, (list, tuple)) else (),
         kwargs=plain_mapping(from_json(metadata["kwargs"])),
+        file_name=path.name,
         kind="safetensors",
     )
-
-
-def _check_metadata(metadata: Mapping[str, str], name: str) -> None:
-    if "structure" in metadata:
-        raise ModelFileError(
-            f"{name} is packed by DiffQ, which is not supported",
-            "use the model without quantisation (mdx_extra instead of mdx_extra_q)",
-        )
-    missing = [key for key in ("klass", "args", "kwargs") if key not in metadata]
-    if missing:
-        raise ModelFileError(
-            f"{name} does not say which network it is for: no {missing[0]} in its metadata",
-            "use the file from the authors' repository, or a .th file",
-        )
 
 
 def _tensor(name: str, record: Mapping[str, Any]) -> FloatArray:

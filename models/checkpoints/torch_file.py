@@ -1,4 +1,4 @@
-"""Reader of torch's zip archives (`.th`, `.pt`) as the demucs package writes them.
+"""Reader of torch's zip archives (`.th`, `.pt`).
 
 The archive holds `data.pkl`, a pickle, and one uncompressed record of raw values per storage. The
 pickle is read by `pickled.read_pickle`, which runs nothing; the names it may hold are those below.
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.arguments import plain, plain_mapping
-from stemwright.models.checkpoints.checkpoint import Checkpoint, FloatArray
+from stemwright.models.checkpoints.checkpoint import Checkpoint, FloatArray, Value
 from stemwright.models.checkpoints.pickled import Named, read_pickle
 
 MAX_PICKLE_BYTES = 16 << 20  # known files: below 200 KB
@@ -31,6 +31,8 @@ MAX_AXES = 8
 _TAIL = 22 + 65535 + 76  # end record, longest comment, the two end records of long archives
 _REMEDY = "fetch the file again, and check its SHA-256 against its name"
 
+_REMEDY_V1 = "use a later release of the model, of demucs v2 (demucs-e07c671f.th) or newer"
+_STATE_KEYS = ("state_dict", "model_state_dict", "model", "state")
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -63,20 +65,20 @@ class _Tensor:
 
 
 def read_torch(path: Path) -> Checkpoint:
-    """Read a checkpoint of the demucs package.
+    """Read a checkpoint: a package of demucs, a plain state dict, or one under a usual key.
 
     Raises
     ------
     ModelFileError
         Not such a file, damaged, hostile, or of a form that is not supported (states packed by
-        DiffQ, the bare tuples of demucs v1 and bare state dicts of v2).
+        DiffQ, the bare tuples of demucs v1).
     """
     try:
         _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             records = _Records(archive)
             content = read_pickle(records.read("data.pkl"), _names(), records.storage)
-            return _checkpoint(content, records)
+            return _checkpoint(content, records, path.name)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ModelFileError(f"{path.name} is a damaged archive: {error}", _REMEDY) from error
 
@@ -160,14 +162,26 @@ class _Records:
         return sum(storage.values.size for storage in self._storages.values())
 
 
-def _checkpoint(content: Any, records: _Records) -> Checkpoint:
+def _checkpoint(content: Any, records: _Records, file_name: str) -> Checkpoint:
     if isinstance(content, tuple):
-        _refuse("this is a checkpoint of demucs v1, which is not supported", "use a model of version 3 or 4")
-    if not isinstance(content, dict) or not {"klass", "args", "kwargs", "state"} <= set(content):
+        _refuse("this is a checkpoint of demucs v1, which is not supported", _REMEDY_V1)
+    if not isinstance(content, dict):
+        _refuse("the file holds no checkpoint, but a bare value")
+    if "compressed" in content:
         _refuse(
-            "the file holds no demucs checkpoint (klass, args, kwargs, state)",
-            "files of demucs v2 and plain state dicts do not say which network they are for",
+            "the checkpoint is packed by DiffQ (demucs_quantized), which is not supported",
+            "use the model without quantisation (demucs-e07c671f.th)",
         )
+    if {"klass", "args", "kwargs", "state"} <= set(content):
+        return _package(content, records, file_name)
+    state, facts = _state_and_facts(content)
+    return Checkpoint(
+        tensors=_tensors(state, records), facts=_plain_facts(facts), file_name=file_name, kind="torch"
+    )
+
+
+def _package(content: dict[Any, Any], records: _Records, file_name: str) -> Checkpoint:
+    """Read what `demucs.states.serialize_model` writes."""
     klass, state = content["klass"], content["state"]
     if not isinstance(klass, Named) or klass.name not in _CLASSES:
         _refuse("the checkpoint's class is no network of demucs")
@@ -178,17 +192,51 @@ def _checkpoint(content: Any, records: _Records) -> Checkpoint:
             "the checkpoint is packed by DiffQ, which is not supported",
             "use the model without quantisation (mdx_extra instead of mdx_extra_q)",
         )
-    tensors = {str(name): _floating(name, value) for name, value in state.items()}
-    if sum(tensor.size for tensor in tensors.values()) > records.values:
-        _refuse("tensors of the checkpoint overlap")
     arguments = plain(content["args"])
     return Checkpoint(
-        tensors=tensors,
+        tensors=_tensors(state, records),
         klass=klass.name,
         args=tuple(arguments) if isinstance(arguments, (list, tuple)) else (),
         kwargs=plain_mapping(content["kwargs"]),
+        file_name=file_name,
         kind="torch",
     )
+
+
+def _state_and_facts(content: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Find the state dict: the file itself, or what it holds under one of the usual keys."""
+    if content and all(isinstance(value, _Tensor) for value in content.values()):
+        return content, {}
+    held = [key for key in _STATE_KEYS if isinstance(content.get(key), dict) and content[key]]
+    if len(held) != 1:
+        _refuse(
+            "the file holds no checkpoint: neither tensors by name nor such a dictionary under "
+            f"{', '.join(_STATE_KEYS)}"
+        )
+    return content[held[0]], {key: value for key, value in content.items() if key != held[0]}
+
+
+def _plain_facts(facts: dict[Any, Any]) -> dict[str, Value]:
+    """Keep what is plain data; optimiser states and their like are of no use here."""
+    kept: dict[str, Value] = {}
+    for key, value in facts.items():
+        try:
+            kept[str(key)] = plain(value)
+        except ModelFileError:
+            continue
+    return kept
+
+
+def _tensors(state: dict[Any, Any], records: _Records) -> dict[str, FloatArray]:
+    """Return the tensors of floats; counters of batches, which only training uses, are left out."""
+    tensors = {
+        str(name): _floating(name, value)
+        for name, value in state.items()
+        if not str(name).endswith("num_batches_tracked")
+    }
+    if sum(tensor.size for tensor in tensors.values()) > records.values:
+        _refuse("tensors of the checkpoint overlap")
+    return tensors
 
 
 def _floating(name: object, value: object) -> FloatArray:

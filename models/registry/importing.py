@@ -51,11 +51,14 @@ class ImportOptions:
         Terms of a checkpoint whose weights are not known.
     force
         Replace a model of that name.
+    like
+        What a checkpoint is that does not say it itself (`Family.variants`).
     """
 
     name: str | None = None
     licence_text: str | None = None
     force: bool = False
+    like: str = ""
 
 
 def import_file(
@@ -96,8 +99,10 @@ def import_file(
     if not path.exists():
         raise ModelFileError(f"{path} does not exist", "check the path")
     if not is_complete_model(path):
-        return _import_checkpoint(path, store, ask, options, workshop or CheckpointWorkshop())
+        return _import_checkpoint(path, store, ask, options, workshop or CheckpointWorkshop(options.like))
     manifest = complete_manifest(path)
+    if options.like:
+        raise OptionError(f"{path} is a complete model, which says what it is", "leave --like out")
     if options.licence_text is not None:
         raise OptionError(f"{path} says its terms itself: {manifest.licence.name}", "leave --licence out")
     name = checked_name(options.name or manifest.name)

@@ -7,10 +7,9 @@ from typing import Protocol
 
 from stemwright.core.errors import DeviceError, ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
-from stemwright.models.demucs.building import build_model_folder
-from stemwright.models.demucs.checkpoints import architecture_of
 from stemwright.models.demucs.parity_case import find_case, run_parity
 from stemwright.models.manifest import Licence, Manifest, ParityRecord, WeightsOrigin
+from stemwright.models.registry.families import family_of
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import InstalledModel, open_model
 from stemwright.models.sessions.opening import Session, SessionOptions, open_session
@@ -67,20 +66,38 @@ class CheckpointWeights:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self.architecture = architecture_of(checkpoint).name
+        self._family = family_of(checkpoint)
+        self.architecture = self._family.architecture_of(checkpoint)
         self.content_sha256 = content_digest(checkpoint.tensors)
 
     def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
         """Fill the shipped graph of the architecture."""
-        return build_model_folder(self._checkpoint, name=name, folder=folder, licence=licence)
+        return self._family.build(self._checkpoint, name=name, folder=folder, licence=licence)
 
 
 class CheckpointWorkshop:
-    """The workshop for all checkpoints that there are importers for."""
+    """The workshop for all checkpoints that there are importers for.
+
+    Parameters
+    ----------
+    like
+        What the checkpoints are, in the words of `Family.variants`; empty: they say it themselves.
+    """
+
+    def __init__(self, like: str = "") -> None:
+        self._like = like
 
     def read(self, path: Path) -> CheckpointWeights:
-        """Read a checkpoint; its kind and architecture are told by its content."""
-        return CheckpointWeights(read_checkpoint(path))
+        """Read a checkpoint; its kind and architecture are told by its content, or by `like`.
+
+        Raises
+        ------
+        ModelFileError
+            The file is no checkpoint that there is an importer for.
+        OptionError
+            `like` is the name of nothing known.
+        """
+        return CheckpointWeights(dataclasses.replace(read_checkpoint(path), like=self._like))
 
     def check(self, folder: Path, content_sha256: str) -> ParityRecord | None:
         """Run the stored case in float32, on ONNX Runtime's CPU provider where it is installed."""

@@ -120,6 +120,9 @@ def import_model(
     licence: Annotated[
         str | None, typer.Option("--licence", metavar="TEXT", help="Terms of a checkpoint that says none.")
     ] = None,
+    like: Annotated[
+        str, typer.Option("--like", metavar="VARIANT", help="What a checkpoint is that does not say so.")
+    ] = "",
     accept_licence: AcceptLicenceOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -128,7 +131,7 @@ def import_model(
     from stemwright.models.registry.importing import ImportOptions, import_file
     from stemwright.service.cli.pulling import way_to_ask
 
-    options = ImportOptions(name=name, licence_text=licence, force=force)
+    options = ImportOptions(name=name, licence_text=licence, force=force, like=like)
     model = import_file(file, ModelStore(), ask=way_to_ask(accept_licence=accept_licence), options=options)
     if as_json:
         print_json_line(views.model_facts(model))

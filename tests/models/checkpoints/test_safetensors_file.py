@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import content_digest, read_checkpoint
+from stemwright.models.registry.families import family_of
 from tests.support.demucs_files import small_hdemucs, small_htdemucs, write_safetensors, write_th
 
 
@@ -60,8 +61,6 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "tensor", "message"),
     [
-        (None, None, "does not say which network"),
-        ({"klass": "x"}, None, "does not say which network"),
         ({**GOOD_METADATA, "structure": json.dumps({"_dict": [["__quantized", True]]})}, None, "DiffQ"),
         ({**GOOD_METADATA, "kwargs": "{"}, None, "not JSON"),
         ({**GOOD_METADATA, "kwargs": "[" * 100_000}, None, "not JSON"),
@@ -80,6 +79,18 @@ def test_content_that_is_no_checkpoint(
 ) -> None:
     with pytest.raises(ModelFileError, match=message):
         read_checkpoint(written(tmp_path, metadata, tensor))
+
+
+@pytest.mark.parametrize("metadata", [None, {"klass": "x"}])
+def test_plain_state_dicts_keep_their_metadata_as_facts(
+    tmp_path: Path, metadata: dict[str, str] | None
+) -> None:
+    checkpoint = read_checkpoint(written(tmp_path, metadata, None))
+    assert (checkpoint.klass, dict(checkpoint.facts)) == ("", metadata or {})
+    assert set(checkpoint.tensors) == {"a"}
+    with pytest.raises(ModelFileError, match="does not say which network") as error:
+        family_of(checkpoint)
+    assert "--like" in error.value.remedy
 
 
 def raw(header: Any, body: bytes, *, length: int | None = None) -> bytes:

@@ -243,12 +243,30 @@ def test_content_that_is_no_checkpoint(tmp_path: Path, content: dict[str, Any], 
 def test_older_versions_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="v1"):
         read_bytes(archive(pickle.dumps(("klass", (), {}, {}), 2)), tmp_path)
-    torch.save({"encoder.0.weight": torch.zeros(2)}, tmp_path / "v2.th")
-    with pytest.raises(ModelFileError, match="no demucs checkpoint"):
-        read_checkpoint(tmp_path / "v2.th")
+    torch.save({"compressed": b"packed"}, tmp_path / "demucs_quantized-07afea75.th")
+    with pytest.raises(ModelFileError, match="DiffQ"):
+        read_checkpoint(tmp_path / "demucs_quantized-07afea75.th")
     torch.save({"a": torch.zeros(2)}, tmp_path / "old.th", _use_new_zipfile_serialization=False)
     with pytest.raises(ModelFileError, match="old form"):
         read_checkpoint(tmp_path / "old.th")
+
+
+def test_state_dicts_are_found_alone_and_under_their_usual_keys(tmp_path: Path) -> None:
+    state = {"a": torch.ones(2), "bn.num_batches_tracked": torch.tensor(3)}
+    others = {"model_name": "ConvTasNet", "model_args": {"n_src": 2}, "optimiser": torch.ones(1)}
+    for number, content in enumerate([state, {"state_dict": state, **others}, {"model": state, "epoch": 3}]):
+        path = tmp_path / f"{number}.th"
+        torch.save(content, path)
+        checkpoint = read_checkpoint(path)
+        assert {name: value.tolist() for name, value in checkpoint.tensors.items()} == {"a": [1, 1]}
+        assert (checkpoint.klass, checkpoint.file_name) == ("", path.name)
+        facts: list[dict[str, Any]] = [
+            {}, {"model_name": "ConvTasNet", "model_args": {"n_src": 2}}, {"epoch": 3}
+        ]  # fmt: skip
+        assert checkpoint.facts == facts[number]
+    torch.save({"epoch": 3}, tmp_path / "none.th")
+    with pytest.raises(ModelFileError, match="holds no checkpoint"):
+        read_checkpoint(tmp_path / "none.th")
 
 
 def tensor_pickle(
