@@ -9,6 +9,7 @@ from benchmarks.demucs_checkpoint import SIGNATURE, write_checkpoint
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.resample import resampled
 from stemwright.core.audio.source import ArraySource, open_source
+from stemwright.core.errors import DeviceError
 from stemwright.models.registry.store import InstalledModel, ModelStore, open_model
 from stemwright.models.separation.separator import Separator
 from stemwright.models.sessions.opening import SessionOptions
@@ -52,15 +53,25 @@ def test_float32_stems_are_those_of_demucs(
     device: str, model: InstalledModel, mixture: FloatArray, expected: dict[str, FloatArray], tmp_path: Path
 ) -> None:
     options = SessionOptions(device=device, precision="float32", cache_dir=tmp_path)
+    with Separator.open(model, options=options) as separator:
+        try:
+            separator.prepare()
+        except DeviceError as refused:
+            pytest.skip(f"this machine: {refused.message}")
+        errors = [errors_db(separator, mixture, expected) for _ in range(2)]
+    assert max(max(found.values()) for found in errors) < -75, errors
+
+
+def errors_db(separator: Separator, mixture: FloatArray, expected: dict[str, FloatArray]) -> dict[str, float]:
+    """Error of each stem below the mixture in dB, over each of its thirds the largest."""
     blocks: dict[str, list[FloatArray]] = {name: [] for name in expected}
-    with (
-        Separator.open(model, options=options) as separator,
-        separator.separate(ArraySource(mixture, RATE)) as separation,
-    ):
+    with separator.separate(ArraySource(mixture, RATE)) as separation:
         for block in separation:
             for name, samples in block.stems.items():
                 blocks[name].append(samples)
     power = np.sum(mixture.astype(np.float64) ** 2)
+    found = {}
     for name, parts in blocks.items():
-        wrong = np.sum((np.concatenate(parts, axis=1).astype(np.float64) - expected[name]) ** 2)
-        assert 10 * np.log10(wrong / power) < -75, name
+        wrong = (np.concatenate(parts, axis=1).astype(np.float64) - expected[name]) ** 2
+        found[name] = max(10 * np.log10(part.sum() / power) for part in np.array_split(wrong, 3, axis=1))
+    return found
