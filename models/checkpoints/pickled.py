@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from stemwright.core.errors import ModelFileError
 
@@ -93,13 +93,13 @@ class _Machine:
             raise _damaged("sets attributes of what has none")
 
 
-def read_pickle(data: bytes, names: Mapping[str, Named], load: Callable[[Any], Any]) -> Any:
+def read_pickle(data: bytes | BinaryIO, names: Mapping[str, Named], load: Callable[[Any], Any]) -> Any:
     """Read a pickle into plain data.
 
     Parameters
     ----------
     data
-        The pickle.
+        The pickle, or a stream that stands at one; the stream then stands behind it.
     names
         What may be named, by dotted name.
     load
@@ -113,15 +113,15 @@ def read_pickle(data: bytes, names: Mapping[str, Named], load: Callable[[Any], A
     """
     machine = _Machine(names=names, load=load)
     try:
-        return _run(machine, data)
+        return _run(machine, BytesIO(data) if isinstance(data, bytes) else data)
     except (ValueError, TypeError, OverflowError, UnicodeError) as error:
         raise _damaged(str(error).splitlines()[0] if str(error) else "cannot be read") from error
 
 
-def _run(machine: _Machine, data: bytes) -> Any:
+def _run(machine: _Machine, data: BinaryIO) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of text with bad escapes, which is refused
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(BytesIO(data))):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > MAX_WORDS:
                 raise _damaged(f"has more than {MAX_WORDS} words")
             if opcode.name == "STOP":

@@ -5,11 +5,12 @@ from pathlib import Path
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.checkpoint import Checkpoint
 from stemwright.models.checkpoints.npm_onnx import read_npm_onnx
+from stemwright.models.checkpoints.old_torch_file import read_old_torch
 from stemwright.models.checkpoints.safetensors_file import read_safetensors
 from stemwright.models.checkpoints.torch_file import read_torch
 
 MAX_FILE_BYTES = 4 << 30  # the largest checkpoint known, of a bag in one file, is below 3 GiB
-_REMEDY = "give a .th, .safetensors or .onnx file of a Demucs model"
+_REMEDY = "give a checkpoint (.th, .pt, .safetensors) of a known model"
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -31,9 +32,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if head.startswith(b"PK\x03\x04"):
         return read_torch(path)
     if head.startswith(b"\x80") and head[1:2] <= b"\x05":
+        return read_old_torch(path)
+    if head.startswith(b"\x1f\x8b"):
         raise ModelFileError(
-            f"{path} is a torch file of the old form (before 1.6), or a bare pickle",
-            "load it with a recent torch and save it again",
+            f"{path} is compressed by gzip, as checkpoints of demucs v1 are, which is not supported",
+            "use a later release of the model, of demucs v2 (demucs-e07c671f.th) or newer",
         )
     if len(head) > 8 and head[8:9] == b"{":
         return read_safetensors(path)

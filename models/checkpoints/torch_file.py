@@ -51,12 +51,25 @@ _CLASSES = (
     "demucs.demucs.Demucs",
     "demucs.wdemucs.WDemucs",
     "demucs.tasnet.ConvTasNet",
+    "demucs.model.Demucs",  # of v1 and v2
 )
 
 
 @dataclass(frozen=True)
-class _Storage:
+class Storage:
+    """Values that tensors are views of."""
+
     values: npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class StorageId:
+    """What a file says of a storage: its key, type and number of values."""
+
+    key: str
+    dtype: np.dtype[Any]
+    count: int
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,8 @@ def read_torch(path: Path) -> Checkpoint:
         _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             records = _Records(archive)
-            content = read_pickle(records.read("data.pkl"), _names(), records.storage)
-            return _checkpoint(content, records, path.name)
+            content = read_pickle(records.read("data.pkl"), known_names(), records.storage)
+            return checkpoint_of(content, records.values, path.name)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ModelFileError(f"{path.name} is a damaged archive: {error}", _REMEDY) from error
 
@@ -91,13 +104,13 @@ def _check_directory(path: Path) -> None:
         tail = file.read()
     place = tail.rfind(b"PK\x05\x06")
     if place < 0 or place + 22 > len(tail):
-        _refuse(f"{path.name} is a truncated archive")
+        refuse(f"{path.name} is a truncated archive")
     length = int.from_bytes(tail[place + 12 : place + 16], "little")
     if length == 0xFFFFFFFF:
         place = tail.rfind(b"PK\x06\x06")
         length = int.from_bytes(tail[place + 40 : place + 48], "little") if place >= 0 else length
     if length > MAX_DIRECTORY_BYTES:
-        _refuse(f"{path.name} has an archive directory of {length} bytes; the limit is {MAX_DIRECTORY_BYTES}")
+        refuse(f"{path.name} has an archive directory of {length} bytes; the limit is {MAX_DIRECTORY_BYTES}")
 
 
 class _Records:
@@ -106,22 +119,22 @@ class _Records:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         entries = archive.infolist()
         if len(entries) > MAX_RECORDS:
-            _refuse(f"the archive has {len(entries)} records; the limit is {MAX_RECORDS}")
+            refuse(f"the archive has {len(entries)} records; the limit is {MAX_RECORDS}")
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-                _refuse(f"record {entry.filename} of the archive is compressed, which torch never does")
+                refuse(f"record {entry.filename} of the archive is compressed, which torch never does")
         if sum(entry.file_size for entry in entries) > Path(str(archive.filename)).stat().st_size:
-            _refuse("records of the archive overlap")
+            refuse("records of the archive overlap")
         pickles = [
             e.filename for e in entries if e.filename == "data.pkl" or e.filename.endswith("/data.pkl")
         ]
         if len(pickles) != 1:
-            _refuse("the archive has no data.pkl, or several")
+            refuse("the archive has no data.pkl, or several")
         self._prefix = pickles[0].removesuffix("data.pkl")
         if self._prefix + "byteorder" in archive.NameToInfo and self.archive_byte_order(archive) != b"little":
-            _refuse("the archive was written on a big-endian machine")
+            refuse("the archive was written on a big-endian machine")
         self._archive = archive
-        self._storages: dict[str, _Storage] = {}
+        self._storages: dict[str, Storage] = {}
 
     def archive_byte_order(self, archive: zipfile.ZipFile) -> bytes:
         """Return what the archive says of its byte order."""
@@ -131,30 +144,17 @@ class _Records:
         """Return a record; `data.pkl` only up to its limit."""
         info = self._archive.NameToInfo.get(self._prefix + name)
         if info is None:
-            _refuse(f"the archive has no record {name}")
+            refuse(f"the archive has no record {name}")
         if name == "data.pkl" and info.file_size > MAX_PICKLE_BYTES:
-            _refuse(f"data.pkl has {info.file_size} bytes; the limit is {MAX_PICKLE_BYTES}")
+            refuse(f"data.pkl has {info.file_size} bytes; the limit is {MAX_PICKLE_BYTES}")
         return self._archive.read(info)
 
-    def storage(self, identifier: Any) -> _Storage:
-        """Return the storage of a persistent id: ("storage", type, key, device, number of values)."""
-        if not isinstance(identifier, tuple) or len(identifier) != 5 or identifier[0] != "storage":
-            _refuse("the checkpoint refers to a storage in an unknown way")
-        _, kind, key, _, count = identifier
-        dtype = _DTYPES.get(kind.name.removeprefix("torch.")) if isinstance(kind, Named) else None
-        if dtype is None or not isinstance(key, str) or not key.isalnum() or not _is_size(count):
-            _refuse("the checkpoint refers to a storage in an unknown way")
-        if key not in self._storages:
-            data = self.read(f"data/{key}")
-            values: npt.NDArray[Any] = (
-                np.frombuffer(data, dtype) if len(data) == count * dtype.itemsize else np.empty(0)
-            )
-            if len(values) != count:
-                _refuse(f"storage {key} has {len(data)} bytes, not {count * dtype.itemsize}")
-            if kind.name == "torch.BFloat16Storage":
-                values = (values.astype(np.uint32) << 16).view(np.float32)
-            self._storages[key] = _Storage(values)
-        return self._storages[key]
+    def storage(self, identifier: Any) -> Storage:
+        """Return the storage of a persistent id."""
+        wanted = storage_id(identifier)
+        if wanted.key not in self._storages:
+            self._storages[wanted.key] = storage_of(wanted, self.read(f"data/{wanted.key}"))
+        return self._storages[wanted.key]
 
     @property
     def values(self) -> int:
@@ -162,39 +162,76 @@ class _Records:
         return sum(storage.values.size for storage in self._storages.values())
 
 
-def _checkpoint(content: Any, records: _Records, file_name: str) -> Checkpoint:
+def storage_id(identifier: Any) -> StorageId:
+    """Read a persistent id: ("storage", type, key, device, number of values)."""
+    if not isinstance(identifier, tuple) or len(identifier) != 5 or identifier[0] != "storage":
+        refuse("the checkpoint refers to a storage in an unknown way")
+    _, kind, key, _, count = identifier
+    dtype = _DTYPES.get(kind.name.removeprefix("torch.")) if isinstance(kind, Named) else None
+    if dtype is None or not isinstance(key, str) or not key.isalnum() or not _is_size(count):
+        refuse("the checkpoint refers to a storage in an unknown way")
+    return StorageId(key, dtype, count, kind.name)
+
+
+def storage_of(wanted: StorageId, data: bytes) -> Storage:
+    """Make a storage of its raw bytes."""
+    if len(data) != wanted.count * wanted.dtype.itemsize:
+        refuse(f"storage {wanted.key} has {len(data)} bytes, not {wanted.count * wanted.dtype.itemsize}")
+    values: npt.NDArray[Any] = np.frombuffer(data, wanted.dtype)
+    if wanted.kind == "torch.BFloat16Storage":
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return Storage(values)
+
+
+def checkpoint_of(content: Any, stored: int, file_name: str) -> Checkpoint:
+    """Make a checkpoint of what a file holds.
+
+    Parameters
+    ----------
+    content
+        What the pickle gave.
+    stored
+        Number of values of all storages, which tensors may not exceed.
+    file_name
+        Name of the file.
+
+    Raises
+    ------
+    ModelFileError
+        It is of no form that is supported.
+    """
     if isinstance(content, tuple):
-        _refuse("this is a checkpoint of demucs v1, which is not supported", _REMEDY_V1)
+        refuse("this is a checkpoint of demucs v1, which is not supported", _REMEDY_V1)
     if not isinstance(content, dict):
-        _refuse("the file holds no checkpoint, but a bare value")
+        refuse("the file holds no checkpoint, but a bare value")
     if "compressed" in content:
-        _refuse(
+        refuse(
             "the checkpoint is packed by DiffQ (demucs_quantized), which is not supported",
             "use the model without quantisation (demucs-e07c671f.th)",
         )
     if {"klass", "args", "kwargs", "state"} <= set(content):
-        return _package(content, records, file_name)
+        return _package(content, stored, file_name)
     state, facts = _state_and_facts(content)
     return Checkpoint(
-        tensors=_tensors(state, records), facts=_plain_facts(facts), file_name=file_name, kind="torch"
+        tensors=_tensors(state, stored), facts=_plain_facts(facts), file_name=file_name, kind="torch"
     )
 
 
-def _package(content: dict[Any, Any], records: _Records, file_name: str) -> Checkpoint:
+def _package(content: dict[Any, Any], stored: int, file_name: str) -> Checkpoint:
     """Read what `demucs.states.serialize_model` writes."""
     klass, state = content["klass"], content["state"]
     if not isinstance(klass, Named) or klass.name not in _CLASSES:
-        _refuse("the checkpoint's class is no network of demucs")
+        refuse("the checkpoint's class is no network of demucs")
     if not isinstance(state, dict):
-        _refuse("the checkpoint's state is no dictionary")
+        refuse("the checkpoint's state is no dictionary")
     if state.get("__quantized"):
-        _refuse(
+        refuse(
             "the checkpoint is packed by DiffQ, which is not supported",
             "use the model without quantisation (mdx_extra instead of mdx_extra_q)",
         )
     arguments = plain(content["args"])
     return Checkpoint(
-        tensors=_tensors(state, records),
+        tensors=_tensors(state, stored),
         klass=klass.name,
         args=tuple(arguments) if isinstance(arguments, (list, tuple)) else (),
         kwargs=plain_mapping(content["kwargs"]),
@@ -209,7 +246,7 @@ def _state_and_facts(content: dict[Any, Any]) -> tuple[dict[Any, Any], dict[Any,
         return content, {}
     held = [key for key in _STATE_KEYS if isinstance(content.get(key), dict) and content[key]]
     if len(held) != 1:
-        _refuse(
+        refuse(
             "the file holds no checkpoint: neither tensors by name nor such a dictionary under "
             f"{', '.join(_STATE_KEYS)}"
         )
@@ -227,39 +264,39 @@ def _plain_facts(facts: dict[Any, Any]) -> dict[str, Value]:
     return kept
 
 
-def _tensors(state: dict[Any, Any], records: _Records) -> dict[str, FloatArray]:
+def _tensors(state: dict[Any, Any], stored: int) -> dict[str, FloatArray]:
     """Return the tensors of floats; counters of batches, which only training uses, are left out."""
     tensors = {
         str(name): _floating(name, value)
         for name, value in state.items()
         if not str(name).endswith("num_batches_tracked")
     }
-    if sum(tensor.size for tensor in tensors.values()) > records.values:
-        _refuse("tensors of the checkpoint overlap")
+    if sum(tensor.size for tensor in tensors.values()) > stored:
+        refuse("tensors of the checkpoint overlap")
     return tensors
 
 
 def _floating(name: object, value: object) -> FloatArray:
     if not isinstance(value, _Tensor) or value.values.dtype.kind != "f":
-        _refuse(f"{name} of the checkpoint's state is no tensor of floats")
+        refuse(f"{name} of the checkpoint's state is no tensor of floats")
     return value.values
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
     if (
-        not isinstance(storage, _Storage)
+        not isinstance(storage, Storage)
         or not _is_size(offset)
         or not _are_sizes(size)
         or not _are_sizes(stride)
     ):
-        _refuse("a tensor of the checkpoint is put together in an unknown way")
+        refuse("a tensor of the checkpoint is put together in an unknown way")
     if len(size) != len(stride):
-        _refuse("a tensor of the checkpoint has another number of strides than of axes")
+        refuse("a tensor of the checkpoint has another number of strides than of axes")
     values = storage.values
     count = prod(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
     if count > values.size or (count and last >= values.size) or offset > values.size:
-        _refuse("a tensor of the checkpoint reaches beyond its storage")
+        refuse("a tensor of the checkpoint reaches beyond its storage")
     if not count:
         return _Tensor(np.empty(size, values.dtype))
     steps = [step * values.itemsize for step in stride]
@@ -268,7 +305,7 @@ def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> _Tensor:
     if not isinstance(tensor, _Tensor):
-        _refuse("a parameter of the checkpoint is no tensor")
+        refuse("a parameter of the checkpoint is no tensor")
     return tensor
 
 
@@ -281,19 +318,19 @@ def _fraction(*arguments: Any) -> Fraction:
         and arguments[1]
     ):
         return Fraction(arguments[0], arguments[1])
-    _refuse("a fraction of the checkpoint is put together in an unknown way")
+    refuse("a fraction of the checkpoint is put together in an unknown way")
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes in pickles of protocol 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        _refuse("bytes of the checkpoint are put together in an unknown way")
+        refuse("bytes of the checkpoint are put together in an unknown way")
     return text.encode("latin1")
 
 
 def _dtype(code: Any, *_: Any) -> Named:
     if not isinstance(code, str) or code not in ("f8", "f4", "i8", "i4", "b1"):
-        _refuse("the checkpoint has a scalar of an unknown type")
+        refuse("the checkpoint has a scalar of an unknown type")
     return Named(code)
 
 
@@ -303,15 +340,16 @@ def _scalar(dtype: Any, data: Any) -> float | int | bool:
         or dtype.name not in ("f8", "f4", "i8", "i4", "b1")
         or not isinstance(data, bytes)
     ):
-        _refuse("the checkpoint has a scalar of an unknown type")
+        refuse("the checkpoint has a scalar of an unknown type")
     kind = np.dtype(f"<{dtype.name}")
     if len(data) != kind.itemsize:
-        _refuse("the checkpoint has a scalar of a wrong size")
+        refuse("the checkpoint has a scalar of a wrong size")
     value: float | int | bool = np.frombuffer(data, kind)[0].item()
     return value
 
 
-def _names() -> dict[str, Named]:
+def known_names() -> dict[str, Named]:
+    """Return the names that a file may hold, and what is done with them."""
     readers = {
         "collections.OrderedDict": lambda *pairs: dict(pairs[0]) if pairs else {},
         "fractions.Fraction": _fraction,
@@ -334,5 +372,6 @@ def _are_sizes(values: object) -> bool:
     return isinstance(values, tuple) and len(values) <= MAX_AXES and all(_is_size(value) for value in values)
 
 
-def _refuse(message: str, remedy: str = _REMEDY) -> NoReturn:
+def refuse(message: str, remedy: str = _REMEDY) -> NoReturn:
+    """Raise ModelFileError."""
     raise ModelFileError(message, remedy)
