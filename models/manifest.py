@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from stemwright.core.errors import ModelFileError
+from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -194,11 +195,30 @@ class Graph(_Data):
     def _state_fits(self) -> "Graph":
         if self.state and (self.batch != "one" or self.transform is not None):
             raise ValueError("a graph with a state takes waveforms, in a batch of one")
-        names = [port.name for port in self.inputs] + [port.name for port in self.outputs]
-        names += [name for tensor in self.state for name in (tensor.input, tensor.output)]
+        names = [*self.input_names, *self.output_names]
         if len(set(names)) != len(names):
             raise ValueError("two inputs or outputs of the graph have the same name")
         return self
+
+    @model_validator(mode="after")
+    def _spectra_fit(self) -> "Graph":
+        if self.gate is not None and all(port.role != "mask" for port in self.outputs):
+            raise ValueError("a gate needs an output that is a mask")
+        if self.outside_frames == "zero":
+            transform = self.transform
+            if transform is None or transform.padding == "none" or transform.outer_padding != "none":
+                raise ValueError("frames outside the recording need a transform of centred frames")
+        return self
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of all inputs of the graph, those of its state too."""
+        return (*(port.name for port in self.inputs), *(tensor.input for tensor in self.state))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of all outputs of the graph, those of its state too."""
+        return (*(port.name for port in self.outputs), *(tensor.output for tensor in self.state))
 
     @property
     def conditional(self) -> bool:
@@ -344,39 +364,18 @@ class Manifest(_Identity):
         return 1 if self.stem_kind == "query" else len(self.stems)
 
 
-class FeatureBands(_Data):
-    """Bands on a spectrum's bins and what is made of their values, for taggers and embedders.
-
-    bands, low_hz, high_hz
-        Triangular bands, equally spaced on the mel scale between two frequencies.
-    scale
-        Formula of the mel scale: `htk`, or `slaney` (librosa's default).
-    norm
-        `none`, or `slaney`: each band divided by half its width in Hz.
-    power
-        1 for bands of magnitudes, 2 for bands of powers.
-    log
-        `natural`: ln(value + floor); `db`: 10 log10(max(value, floor)).
-    floor
-        See `log`.
-    """
-
-    bands: int = Field(ge=1, le=1024)
-    low_hz: float = Field(ge=0)
-    high_hz: float = Field(gt=0)
-    scale: Literal["htk", "slaney"]
-    norm: Literal["none", "slaney"] = "none"
-    power: Literal[1, 2] = 1
-    log: Literal["natural", "db"]
-    floor: float = Field(gt=0)
-
-
 class Tagger(_Identity):
     """Manifest of a tagger: a graph from features [B, N, bands] to class probabilities and an embedding.
 
+    transform, bands
+        What features are made of: `bands` of the spectrum of the mean of all channels. A transform
+        without padding puts its first window onto the first sample.
     patch_frames, patch_hop
         Frames of one call and the distance of consecutive calls, in frames; `patch_frames` 0 means
         that a call takes any number of frames.
+    min_frames
+        Fewest frames of a call that takes any number. Zeros behind a sound fill up what is missing to
+        this, and to whole patches.
     features
         Name of the graph's input.
     probabilities, embedding
@@ -390,6 +389,7 @@ class Tagger(_Identity):
     bands: FeatureBands
     patch_frames: int = Field(ge=0)
     patch_hop: int = Field(ge=1)
+    min_frames: int = Field(default=1, ge=1)
     features: str = "features"
     probabilities: str = "probabilities"
     embedding: str = "embedding"

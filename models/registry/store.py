@@ -61,7 +61,7 @@ __all__ = [
 MODELS_VARIABLE = "STEMWRIGHT_MODELS"
 # Taggers that are part of the package; one of the same name in the store takes their place.
 SHIPPED = Path(__file__).parents[1] / "taggers"
-SHIPPED_TAGGERS: tuple[str, ...] = ()
+SHIPPED_TAGGERS = ("yamnet",)
 _TAGGERS = "run `stemwright models list` to see the taggers"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -1,0 +1,1 @@
+"""Taggers: networks that hear which sounds there are."""
