@@ -4,7 +4,7 @@ This is the host side of `stemwright.models.manifest.GraphInput` and `GraphOutpu
 per call of the network, in a worker thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,14 @@ class ModelInputs:
     spectrum: ComplexArray | None
 
 
-def model_inputs(graph: Graph, waveform: FloatArray, *, workers: int = 1) -> ModelInputs:
+def model_inputs(
+    graph: Graph,
+    waveform: FloatArray,
+    *,
+    condition: FloatArray | None = None,
+    spans: Sequence[tuple[int, int]] | None = None,
+    workers: int = 1,
+) -> ModelInputs:
     """Build the graph's inputs.
 
     Parameters
@@ -42,6 +49,10 @@ def model_inputs(graph: Graph, waveform: FloatArray, *, workers: int = 1) -> Mod
         The graph's signature.
     waveform
         The mixture, float32, shape=(B, C, T).
+    condition
+        What is asked for, float32, shape=(B, D); None leaves that input out.
+    spans
+        For each item, the samples of its window (from, to) that lie in the recording; None for all.
     workers
         Threads of the Fourier transform.
 
@@ -53,8 +64,11 @@ def model_inputs(graph: Graph, waveform: FloatArray, *, workers: int = 1) -> Mod
     roles = {port.role for port in graph.inputs}
     masks = any(port.role in MASK_ROLES for port in graph.outputs)
     spectrum = None
-    if masks or roles & {"complex", "magnitude"}:
+    fill = graph.outside_frames == "zero" and spans is not None
+    if masks or roles & {"complex", "magnitude"} or (fill and "cac" in roles):
         spectrum = _transform(graph).forward(waveform, workers=workers)
+        if fill and spans is not None:
+            _zero_outside(spectrum, _transform(graph).hop, spans)
     arrays: dict[str, FloatArray] = {}
     for port in graph.inputs:
         if port.role == "waveform":
@@ -63,6 +77,9 @@ def model_inputs(graph: Graph, waveform: FloatArray, *, workers: int = 1) -> Mod
             arrays[port.name] = _complex_as_channels(_transform(graph), waveform, spectrum, workers)
         elif port.role == "complex":
             arrays[port.name] = _pairs(spectrum)
+        elif port.role == "condition":
+            if condition is not None:
+                arrays[port.name] = condition
         else:
             arrays[port.name] = np.abs(_needed(spectrum))
     return ModelInputs(arrays=arrays, spectrum=spectrum if masks else None)
@@ -118,12 +135,19 @@ def stems_from_outputs(
     batch, stems, channels = shapes.pop()
     result = np.empty((batch, stems, channels, samples), np.float32)
     for stem in range(stems):
-        real, imag = _stem_spectrum(spectral, outputs, spectrum, stem)
+        real, imag = _stem_spectrum(graph, outputs, spectrum, stem)
         target = result[:, stem]
         transform.inverse_planes(real, imag, samples, out=target, workers=workers)
         for wave in waves:
             target += wave[:, stem]
     return result
+
+
+def _zero_outside(spectrum: ComplexArray, hop: int, spans: Sequence[tuple[int, int]]) -> None:
+    """Set frames whose centre, sample i * hop of the window, is not in the recording to zero."""
+    centres = np.arange(spectrum.shape[-1]) * hop
+    for item, (first, stop) in zip(spectrum, spans, strict=True):
+        item[..., (centres < first) | (centres >= stop)] = 0
 
 
 def _complex_as_channels(
@@ -156,25 +180,27 @@ def _stem_shape(port: GraphOutput, array: FloatArray, bins: int, frames: int) ->
 
 
 def _stem_spectrum(
-    ports: list[GraphOutput], outputs: Mapping[str, FloatArray], spectrum: ComplexArray | None, stem: int
+    graph: Graph, outputs: Mapping[str, FloatArray], spectrum: ComplexArray | None, stem: int
 ) -> tuple[FloatArray, FloatArray]:
     """Sum of one stem's spectra: real and imaginary part, shape=(B, C, F, N)."""
-    real, imag = _stem_planes(ports[0], outputs[ports[0].name], spectrum, stem)
-    for port in ports[1:]:
-        more_real, more_imag = _stem_planes(port, outputs[port.name], spectrum, stem)
+    first, *others = (port for port in graph.outputs if port.role != "waveform")
+    real, imag = _stem_planes(first, outputs[first.name][:, stem], spectrum, graph.gate)
+    for port in others:
+        more_real, more_imag = _stem_planes(port, outputs[port.name][:, stem], spectrum, graph.gate)
         real, imag = real + more_real, imag + more_imag
     return real, imag
 
 
 def _stem_planes(
-    port: GraphOutput, array: FloatArray, spectrum: ComplexArray | None, stem: int
+    port: GraphOutput, values: FloatArray, spectrum: ComplexArray | None, gate: float | None
 ) -> tuple[FloatArray, FloatArray]:
-    values = array[:, stem]
     if port.role == "cac":
         return values[:, 0::2], values[:, 1::2]
     if port.role == "spectra":
         return values[..., 0], values[..., 1]
     if port.role == "mask":
+        if gate is not None:
+            values = np.where(values < np.float32(gate), np.float32(0), values)
         product = _needed(spectrum) * values
     else:
         product = _needed(spectrum) * np.ascontiguousarray(values).view(np.complex64)[..., 0]

@@ -119,17 +119,15 @@ def _append_stems(nodes: NodeList, graph: Graph, size: _Size, spectrum: str | No
     spectral = [port for port in graph.outputs if port.role != "waveform"]
     if spectral:
         transform = _transform(graph)
-        spectra = [_output(nodes, port, spectrum, transform, size) for port in spectral]
+        spectra = [_output(nodes, port, spectrum, graph, size) for port in spectral]
         waves = inverse_nodes(nodes, transform, _summed(nodes, spectra), size.rows, size.samples)
         parts.append(nodes.reshape(waves, 0, size.stems, size.channels, size.samples))
     nodes.alias(_summed(nodes, parts), STEMS)
 
 
-def _output(
-    nodes: NodeList, port: GraphOutput, spectrum: str | None, transform: Transform, size: _Size
-) -> str:
+def _output(nodes: NodeList, port: GraphOutput, spectrum: str | None, graph: Graph, size: _Size) -> str:
     """Append a spectral output as spectra [B, S * C, 2, F, N]."""
-    name = _CORE + port.name
+    name, transform, gate = _CORE + port.name, _transform(graph), graph.gate
     plane = transform.bins, transform.frames(size.samples)
     if port.role == "cac":
         return nodes.reshape(name, 0, size.rows, 2, *plane)
@@ -140,6 +138,9 @@ def _output(
     mixture = nodes.reshape(spectrum, 0, 1, size.channels, 2, *plane)
     if port.role == "mask":
         mask = nodes.reshape(name, 0, size.stems, size.channels, 1, *plane)
+        if gate is not None:
+            below = nodes.add("Less", mask, nodes.constant(np.array(gate, np.float32)))
+            mask = nodes.add("Where", below, nodes.constant(np.array(0, np.float32)), mask)
         product = nodes.add("Mul", mixture, mask)
     else:
         product = _complex_product(nodes, mixture, _planes(nodes, name))

@@ -85,9 +85,25 @@ class Member:
         size = limit if wanted is None else min(wanted, limit)
         return max(1, size if self._fitting_batch is None else min(size, self._fitting_batch))
 
-    def prepare(self, windows: FloatArray) -> ModelInputs:
-        """Turn windows, shape=(batch, channels, samples), into the graph's inputs."""
-        return model_inputs(self.graph, windows)
+    def prepare(
+        self,
+        windows: FloatArray,
+        *,
+        condition: FloatArray | None = None,
+        spans: Sequence[tuple[int, int]] | None = None,
+    ) -> ModelInputs:
+        """Turn windows, shape=(batch, channels, samples), into the graph's inputs.
+
+        Parameters
+        ----------
+        windows
+            What the network hears.
+        condition
+            What it is asked for, shape=(batch, D).
+        spans
+            For each window, its samples (from, to) that lie in the recording; None for all.
+        """
+        return model_inputs(self.graph, windows, condition=condition, spans=spans)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run a batch, in smaller ones where it does not fit into memory.
@@ -125,32 +141,58 @@ class Member:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def run_with_state(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        """Run one call of a graph with a state, which is among the inputs and outputs.
+
+        Raises
+        ------
+        OutOfMemoryError
+            It does not fit.
+        InternalError
+            The runtime failed.
+        """
+        with self._calls:
+            return self.session.run(inputs)
+
     def recover(
-        self, outputs: Mapping[str, FloatArray], spectrum: ComplexArray | None, stems: Sequence[int]
+        self,
+        outputs: Mapping[str, FloatArray],
+        spectrum: ComplexArray | None,
+        stems: Sequence[int],
+        samples: int | None = None,
     ) -> FloatArray:
         """Turn a call's outputs into some of its stems, shape=(batch, len(stems), channels, samples).
+
+        Parameters
+        ----------
+        outputs
+            The graph's outputs.
+        spectrum
+            What `prepare` gave with the inputs.
+        stems
+            Indices of the stems.
+        samples
+            Length of the call's window; None for that of a whole one.
 
         Raises
         ------
         ModelFileError
             The outputs do not have the shape that the manifest promises.
+        OptionError
+            The network does not give one of these stems: its model's remainder.
         InternalError
             They hold values that are not finite.
         """
-        manifest = self.manifest
-        for name, array in outputs.items():
-            if array.ndim < 3 or array.shape[1] != len(manifest.stems):
-                raise ModelFileError(
-                    f"{self.name}: output {name} has shape {array.shape}, not {len(manifest.stems)} stems",
-                    "import or pull the model again",
-                )
-        if len(stems) < len(manifest.stems):
+        plan = self.manifest.plan
+        samples = plan.input_samples if samples is None else samples
+        given = self._given_stems(outputs, stems)
+        if len(stems) < given:
             outputs = {name: array[:, list(stems)] for name, array in outputs.items()}
-        plan = manifest.plan
-        waveforms = stems_from_outputs(self.graph, outputs, spectrum, plan.input_samples)
-        if waveforms.shape[-1] == plan.input_samples:  # spectra cover the whole window
-            waveforms = waveforms[..., plan.output_offset : plan.output_offset + plan.output_samples]
-        expected = (waveforms.shape[0], len(stems), manifest.audio.channels, plan.output_samples)
+        waveforms = stems_from_outputs(self.graph, outputs, spectrum, samples)
+        length = plan.output_samples if plan.time == "fixed" else samples
+        if waveforms.shape[-1] == samples:  # spectra cover the whole window
+            waveforms = waveforms[..., plan.output_offset : plan.output_offset + length]
+        expected = (waveforms.shape[0], len(stems), self.manifest.audio.channels, length)
         if waveforms.shape != expected:
             raise ModelFileError(
                 f"{self.name}: a call gives shape {waveforms.shape}, its manifest says {expected}",
@@ -160,6 +202,26 @@ class Member:
         if not np.isfinite(waveforms.sum(dtype=np.float64)):
             raise InternalError(f"{self.name} gave values that are not finite", "try --precision float32")
         return waveforms
+
+    def _given_stems(self, outputs: Mapping[str, FloatArray], stems: Sequence[int]) -> int:
+        """Length of the outputs' S axis, which has to hold the stems that are asked for."""
+        manifest = self.manifest
+        possible = {manifest.output_stems}
+        if manifest.remainder is not None:
+            possible.add(manifest.output_stems - 1)
+        for name, array in outputs.items():
+            if array.ndim < 3 or array.shape[1] not in possible:
+                raise ModelFileError(
+                    f"{self.name}: output {name} has shape {array.shape}, not {manifest.output_stems} stems",
+                    "import or pull the model again",
+                )
+        given = min(int(array.shape[1]) for array in outputs.values())
+        if max(stems) >= given:
+            raise OptionError(
+                f"the network of {self.name} gives no {manifest.remainder}",
+                "take it by subtraction",
+            )
+        return given
 
     def close(self) -> None:
         """Free the session; no call may be in flight. It is opened again if it is needed."""
@@ -229,6 +291,9 @@ def open_members(
             "give one weight of at least 0 for each model, not all of them 0",
         )
     models = [open_model(c, store) if isinstance(c, str | Path) else c for c in choices]
+    alone = models[0]
+    if len(models) == 1 and isinstance(alone, InstalledModel) and alone.manifest.stem_kind == "query":
+        return (_member(alone, {}, options),), ()
     stems = common_stems(models)
     gains: dict[Path, dict[str, float]] = {}
     owners: dict[Path, InstalledModel] = {}

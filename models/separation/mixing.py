@@ -1,46 +1,24 @@
 """The stage after the network: from the outputs of its calls to blocks of stems.
 
 Chunks are cross-faded lane by lane, the lanes of one sample rate are summed, each sum is brought
-to the recording's rate, and the sums are added; stems that follow from the recording itself are
-formed there, in lockstep with it.
+to the recording's rate, and the sums are added.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.resample import Resampler
 from stemwright.core.errors import InternalError
-from stemwright.models.separation.feeds import Lockstep
+from stemwright.models.separation.feeds import FeedFacts
+from stemwright.models.separation.finishing import Finisher, StemBlock
 from stemwright.models.separation.lanes import Lane, Request, Schedule
-from stemwright.models.separation.options import WantedStems
+from stemwright.models.separation.ordering import StemOrder
 from stemwright.models.separation.overlap import AlignedSum, OverlapAdd, Part
 from stemwright.models.separation.pipeline import Pipe
-from stemwright.models.separation.plan import Chunk
+from stemwright.models.separation.plan import Chunk, TrackPlan
 from stemwright.models.separation.stages import Batch, Count, Job
-
-
-@dataclass(frozen=True, kw_only=True)
-class StemBlock:
-    """A piece of all stems.
-
-    Parameters
-    ----------
-    start
-        Its first sample in the recording, at the recording's rate.
-    stems
-        Samples of each stem, float32, shape=(channels of the recording, n).
-    """
-
-    start: int
-    stems: Mapping[str, FloatArray]
-
-    @property
-    def frames(self) -> int:
-        """Number of samples n."""
-        return int(next(iter(self.stems.values())).shape[1])
 
 
 class StemStage:
@@ -56,6 +34,7 @@ class StemStage:
         job = self._job
         plan = job.planned()
         try:
+            self._finisher.expect(plan.analysis.frames)
             mixer = Mixer(job.request, plan, job.source.info.sample_rate, job.source.info.channels)
             done = 0
             for batch in job.submitted:
@@ -63,8 +42,10 @@ class StemStage:
                 done += len(batch.tasks)
                 self._give(mixer.pop())
                 chunks = Count(done=done, total=plan.chunks)
-                job.progress("separation", chunks, self._finisher.position, plan.analysis.frames)
+                job.progress("separation", chunks, self._finisher.received, plan.analysis.frames)
             self._give(mixer.finish())
+            for block in self._finisher.rest(job.flow.check):
+                self._output.put(block)
             if self._finisher.position != plan.analysis.frames:
                 raise InternalError(
                     f"{self._finisher.position} of {plan.analysis.frames} samples came out", "report this"
@@ -79,8 +60,10 @@ class StemStage:
         if batch.call is not None:
             call = batch.call
             self._job.flow.wait(call.done)
-            # All lanes of a member use the same stems.
-            stems = batch.member.recover(call.result(), batch.spectrum, lanes[batch.tasks[0].lane].picks)
+            # All lanes of a member use the same stems, all windows of a batch have the same length.
+            size = next(task.chunk.window_samples for task in batch.tasks if not task.silent)
+            picks = lanes[batch.tasks[0].lane].picks
+            stems = batch.member.recover(call.result(), batch.spectrum, picks, size)
         row = 0
         for task in batch.tasks:
             piece = None
@@ -94,8 +77,10 @@ class StemStage:
             mixer.add(task.lane, task.chunk, piece)
 
     def _give(self, block: FloatArray | None) -> None:
-        if block is not None and block.shape[-1]:
-            self._output.put(self._finisher.finish(block))
+        if block is None or not block.shape[-1]:
+            return
+        for finished in self._finisher.add(block):
+            self._output.put(finished)
 
 
 class Mixer:
@@ -111,6 +96,11 @@ class Mixer:
 
     def __init__(self, request: Request, plan: Schedule, sample_rate: int, channels: int) -> None:
         self._frames = plan.analysis.frames
+        self._lanes = request.lanes
+        self._orders = [
+            _order(lane, track, plan.analysis.feeds[lane.feed])
+            for lane, track in zip(request.lanes, plan.plans, strict=True)
+        ]
         self._shape = (len(request.stems), channels)
         self._given = 0
         self._adders = [
@@ -138,7 +128,10 @@ class Mixer:
 
     def add(self, lane: int, chunk: Chunk, piece: FloatArray | None) -> None:
         """Take the next chunk of a lane, shape=(stems of the lane, model channels, chunk.length)."""
-        final = self._adders[lane].add(chunk, piece)
+        order = self._orders[lane]
+        if order is not None:
+            piece = order.apply(chunk, piece)
+        final = self._lanes[lane].stems(self._adders[lane].add(chunk, piece))
         self._bus_of[lane].push(lane, self._groups[lane].from_model(final))
 
     def pop(self) -> FloatArray | None:
@@ -159,6 +152,14 @@ class Mixer:
         block = block[..., : self._frames - self._given]
         self._given += block.shape[-1]
         return block
+
+
+def _order(lane: Lane, plan: TrackPlan, facts: FeedFacts) -> StemOrder | None:
+    """Return what keeps a lane's stems in order, if they are equals and no state does."""
+    manifest = lane.member.manifest
+    if manifest.stem_kind != "interchangeable" or manifest.graph.state:
+        return None
+    return StemOrder(plan, len(lane.picks), facts.std)
 
 
 class RateBus:
@@ -205,36 +206,3 @@ class RateBus:
 
     def _unfold(self, block: FloatArray) -> FloatArray:
         return block.reshape(*self._shape, block.shape[-1])
-
-
-class Finisher:
-    """Adds to the computed stems those that follow from the recording itself.
-
-    Parameters
-    ----------
-    wanted
-        The stems.
-    lockstep
-        Reads the recording for it.
-    """
-
-    def __init__(self, wanted: WantedStems, lockstep: Lockstep) -> None:
-        self._wanted = wanted
-        self._lockstep = lockstep
-        self.position = 0
-
-    def finish(self, block: FloatArray) -> StemBlock:
-        """Make the block that is handed out of computed stems, shape=(stems, channels, n)."""
-        stems = dict(zip(self._wanted.computed, block, strict=True))
-        if self._wanted.remainder is not None:
-            rest = self._lockstep.take(block.shape[-1])
-            for stem in block:
-                rest -= stem
-            stems[self._wanted.remainder] = rest
-        start = self.position
-        self.position += block.shape[-1]
-        return StemBlock(start=start, stems=stems)
-
-    def close(self) -> None:
-        """Stop reading the recording."""
-        self._lockstep.close()

@@ -20,6 +20,28 @@ MAX_SHIFT_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """How the tracks are to be cut.
+
+    Parameters
+    ----------
+    overlap
+        Share of a chunk, None for each manifest's own.
+    discard_s
+        Seconds of output to discard at both ends of every call.
+    shifts
+        Number of shifted passes to average; 0 makes a single one without shift.
+    seed
+        Seed of the shifts.
+    """
+
+    overlap: float | None
+    discard_s: float
+    shifts: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
     """One call of the network. Positions are samples of the track at the model's rate.
 
@@ -31,6 +53,8 @@ class Chunk:
         The part of the track that it gives; `start` is negative where a shifted track begins early.
     window_start
         First sample of the call's input window; what lies outside the track is zero.
+    window_samples
+        Length of that window.
     skip
         Samples of the call's output that lie before `start` and are not used.
     """
@@ -39,6 +63,7 @@ class Chunk:
     start: int
     length: int
     window_start: int
+    window_samples: int
     skip: int
 
 
@@ -59,6 +84,9 @@ class TrackPlan:
         context there; 0 is the reference implementation's plan.
     origin
         Where the first chunk starts: 0, or -d for a track that is preceded by d zeros.
+    lag
+        How far the outputs of calls with a state lie behind their inputs. The first chunk starts
+        there, before the track.
 
     Raises
     ------
@@ -71,6 +99,7 @@ class TrackPlan:
     overlap: float
     discard: int = 0
     origin: int = 0
+    lag: int = 0
 
     def __post_init__(self) -> None:
         if self.chunk_samples < 1:
@@ -96,9 +125,20 @@ class TrackPlan:
         return int((1 - self.overlap) * self.chunk_samples)
 
     @cached_property
+    def _first(self) -> int:
+        return self.origin - self.lag
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether the track runs in one call of its own length."""
+        return self.call.time == "variable" and self.frames - self._first <= self.chunk_samples
+
+    @cached_property
     def count(self) -> int:
         """Number of chunks: none for an empty track."""
-        return -(-(self.frames - self.origin) // self.stride) if self.frames > 0 else 0
+        if self.frames <= 0:
+            return 0
+        return 1 if self.single else -(-(self.frames - self._first) // self.stride)
 
     @cached_property
     def window(self) -> FloatArray:
@@ -119,17 +159,28 @@ class TrackPlan:
         """Return chunk `index`, 0 <= index < count."""
         if not 0 <= index < self.count:
             raise ValueError(f"no chunk {index} of {self.count}")
-        start = self.origin + index * self.stride
+        start = self._first + index * self.stride
         length = min(self.chunk_samples, self.frames - start)
-        spare = (self.chunk_samples - length) // 2 if self.call.tail == "centred" else 0
-        skip = self.discard + spare
+        short = self.call.time == "variable" and self.call.tail == "end" and length < self.chunk_samples
+        if self.single:
+            skip, size = 0, self._call_samples(length)
+        elif short:
+            skip, size = self.discard, self._call_samples(length + self.discard)
+        else:
+            spare = (self.chunk_samples - length) // 2 if self.call.tail == "centred" else 0
+            skip, size = self.discard + spare, self.call.input_samples
         return Chunk(
             index=index,
             start=start,
             length=length,
-            window_start=start - self.call.output_offset - skip,
+            window_start=start - self.call.output_offset - skip + self.lag,
+            window_samples=size,
             skip=skip,
         )
+
+    def _call_samples(self, needed: int) -> int:
+        """Length of a call of variable length that has room for so many samples."""
+        return -(-needed // self.call.multiple) * self.call.multiple
 
     def chunks(self) -> Iterator[Chunk]:
         """All chunks in order."""

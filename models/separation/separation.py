@@ -1,7 +1,7 @@
 """The stems of one recording as an iterator that owns the threads which make them."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Self
@@ -9,8 +9,10 @@ from typing import Self
 import numpy as np
 
 from stemwright.core.errors import CancelledError
+from stemwright.models.separation.activity import Interval
 from stemwright.models.separation.feeds import TrackAnalysis
-from stemwright.models.separation.mixing import Finisher, StemBlock, StemStage
+from stemwright.models.separation.finishing import Finisher, StemBlock
+from stemwright.models.separation.mixing import StemStage
 from stemwright.models.separation.pipeline import CancelToken, Pipe, Stopped
 from stemwright.models.separation.stages import Job, WindowStage
 
@@ -68,6 +70,16 @@ class Separation(Iterator[StemBlock]):
     def frames(self) -> int:
         """Exact length in samples; waits for the first pass, and raises what it raised."""
         return self.analysis.frames
+
+    @property
+    def activity(self) -> Mapping[str, tuple[Interval, ...]]:
+        """For each stem of a query, begin and end in seconds of where it is not silenced, in order.
+
+        Complete when all blocks were taken, as far as the network has come before that.
+        """
+        queried = {lane.query.name for lane in self._job.request.lanes if lane.query is not None}
+        stems = tuple(name for name in self.stem_names if name in queried)
+        return self._job.activity.intervals(stems, self.analysis.duration_s) if stems else {}
 
     @property
     def sample_rate(self) -> int:

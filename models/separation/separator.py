@@ -21,17 +21,19 @@ from typing import Self
 from stemwright.core.audio.source import AudioSource
 from stemwright.core.errors import CancelledError
 from stemwright.models.registry.store import Installed, ModelStore
-from stemwright.models.separation.feeds import Lockstep
-from stemwright.models.separation.lanes import resolve, track_plan
+from stemwright.models.separation.finishing import Finisher, StemBlock
+from stemwright.models.separation.lanes import Choice, Request, resolve, track_plan
 from stemwright.models.separation.members import Member, ModelChoice, open_members
-from stemwright.models.separation.mixing import Finisher, StemBlock
-from stemwright.models.separation.options import SeparationOptions, plan_options, wanted_stems
+from stemwright.models.separation.options import Offer, SeparationOptions, plan_options, wanted_stems
 from stemwright.models.separation.pipeline import CancelToken, Flow, Pipe
 from stemwright.models.separation.separation import Separation
 from stemwright.models.separation.stages import Batch, Job, Progress
 from stemwright.models.sessions.opening import SessionFacts, SessionOptions
 
 __all__ = ["CancelToken", "Progress", "Separation", "SeparationOptions", "Separator", "StemBlock"]
+
+_STATEFUL_AHEAD = 4
+"""Calls of each lane with a state that may be submitted ahead; chosen here."""
 
 
 class Separator:
@@ -46,7 +48,13 @@ class Separator:
     members
         The models with their shares.
     stems
-        Names of the stems that can be had; for each, the members' gains add up to 1.
+        Names of the stems that can be had; for each, the members' gains add up to 1. None for a model
+        whose stems are asked for by queries.
+
+    Raises
+    ------
+    OptionError
+        Models that cannot be averaged.
     """
 
     def __init__(self, members: Sequence[Member], stems: tuple[str, ...]) -> None:
@@ -57,6 +65,7 @@ class Separator:
             if not math.isclose(total, 1.0, rel_tol=1e-6):
                 raise ValueError(f"gains for {stem} add up to {total:g}")
         self._members = tuple(members)
+        self._offer = Offer.of([member.manifest for member in members], stems)
         self.stems = stems
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
@@ -116,7 +125,7 @@ class Separator:
         OptionError
             The options ask for a stem that there is not, or contradict each other.
         """
-        return wanted_stems(options or SeparationOptions(), self.stems).names
+        return wanted_stems(options or SeparationOptions(), self._offer).names
 
     def prepare(self, options: SeparationOptions | None = None) -> list[SessionFacts]:
         """Open the sessions that these options need, and tell what they use.
@@ -128,8 +137,12 @@ class Separator:
         OptionError
             The options ask for a stem that there is not.
         """
-        wanted = wanted_stems(options or SeparationOptions(), self.stems)
-        needed = [member for member in self._members if any(stem in member.gains for stem in wanted.computed)]
+        wanted = wanted_stems(options or SeparationOptions(), self._offer)
+        needed = [
+            member
+            for member in self._members
+            if self._offer.by_query or any(stem in member.gains for stem in wanted.computed)
+        ]
         return [member.session.facts for member in needed]
 
     def separate(
@@ -162,9 +175,12 @@ class Separator:
             A session cannot be opened.
         """
         options = options or SeparationOptions()
-        wanted = wanted_stems(options, self.stems)
+        wanted = wanted_stems(options, self._offer)
         plan = plan_options(options)
-        request = resolve(self._members, wanted.computed, source.info, plan)
+        choice = Choice(
+            stems=wanted.computed, queries=options.queries, remainder=options.remainder or "subtract"
+        )
+        request = resolve(self._members, choice, source.info, plan)
         for lane in request.lanes:
             track_plan(lane, plan, frames=1)
         facts = self.prepare(options)
@@ -175,10 +191,12 @@ class Separator:
             block_frames=options.block_frames,
             batch_size=options.batch_size,
             flow=flow,
-            submitted=Pipe[Batch](flow, max(1, max(fact.parallel_calls for fact in facts))),
+            submitted=Pipe[Batch](flow, _batches_ahead(request, facts)),
             report=progress,
         )
-        finisher = Finisher(wanted, Lockstep(source=source, block_frames=options.block_frames))
+        finisher = Finisher(
+            wanted, source, options.block_frames, shares=request.recording, fitted=self._offer.joint
+        )
         executor = self._enlist(flow, min(fact.parallel_calls for fact in facts))
         return Separation(job, executor, finisher, wanted.names, cancel)
 
@@ -212,3 +230,13 @@ class Separator:
                 self._executor = ThreadPoolExecutor(max(1, parallel_calls), "stemwright-network")
             self._flows.add(flow)
             return self._executor
+
+
+def _batches_ahead(request: Request, facts: Sequence[SessionFacts]) -> int:
+    """Batches that may wait between the stages: as many as can be in flight at once.
+
+    Calls with a state take turns within their lane; more of them, so that all lanes have one.
+    """
+    calls = max(1, max(fact.parallel_calls for fact in facts))
+    stateful = any(lane.member.graph.state for lane in request.lanes)
+    return max(calls, _STATEFUL_AHEAD * len(request.lanes)) if stateful else calls

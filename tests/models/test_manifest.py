@@ -17,6 +17,7 @@ MASKED = {
     "outputs": [{"name": "mask", "role": "mask"}],
     "transform": {"n_fft": 64, "hop": 16},
 }
+UNCENTRED = {"n_fft": 64, "hop": 16, "padding": "none"}
 STATE = {"input": "before", "output": "after", "shape": [1, 3]}
 STATEFUL = {**PLAIN["graph"], "batch": "one", "state": [STATE]}
 PIECES = {"input_samples": 256, "output_samples": 256, "overlap": 0, "window": "rectangular"}

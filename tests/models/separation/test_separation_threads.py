@@ -4,7 +4,7 @@ import contextlib
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -261,8 +261,14 @@ def test_the_next_window_is_prepared_while_the_network_works() -> None:
     in_time: list[bool] = []
 
     class Watched(Member):
-        def prepare(self, windows: FloatArray) -> ModelInputs:
-            inputs = super().prepare(windows)
+        def prepare(
+            self,
+            windows: FloatArray,
+            *,
+            condition: FloatArray | None = None,
+            spans: Sequence[tuple[int, int]] | None = None,
+        ) -> ModelInputs:
+            inputs = super().prepare(windows, condition=condition, spans=spans)
             prepared.release()
             return inputs
 
