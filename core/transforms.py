@@ -76,10 +76,15 @@ class Transform(BaseModel):
     normalisation
         `window_sum`: divided by the sum of the windows that reach the sample, as torch.istft
         does; `steady_state`: by that sum's constant value in the middle, so that edges fade.
+    mirror
+        How the inverse completes a frame's spectrum above n_fft / 2. `exact`: bin n_fft - k is the
+        conjugate of bin k. `off_by_one`: that of bin k + 1, a slip in the code of IBM-CNN's authors
+        that their published scores carry; a spectrum that was not changed comes back at 33.9 dB only.
 
     References
     ----------
-    torch.stft and torch.istft, version 2; demucs 4.1.0, `HTDemucs._spec` and `_ispec`.
+    torch.stft and torch.istft, version 2; demucs 4.1.0, `HTDemucs._spec` and `_ispec`; for `mirror`
+    EdwardLin2014/CNN-with-IBM-for-Singing-Voice-Separation at 2aa6c93, `SineModel.dftSynth`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -99,6 +104,7 @@ class Transform(BaseModel):
     zeroed_synthesis_bins: int = Field(default=0, ge=0)
     synthesis: Literal["window", "central_cut", "none"] = "window"
     normalisation: Literal["window_sum", "steady_state"] = "window_sum"
+    mirror: Literal["exact", "off_by_one"] = "exact"
 
     @model_validator(mode="after")
     def _bins_fit(self) -> "Transform":
@@ -106,6 +112,8 @@ class Transform(BaseModel):
             raise ValueError(f"kept_bins {self.bins} is more than the {self.n_fft // 2 + 1} bins there are")
         if max(self.zeroed_analysis_bins, self.zeroed_synthesis_bins) > self.bins:
             raise ValueError("more bins are set to zero than are kept")
+        if self.mirror == "off_by_one" and (self.bins <= self.n_fft // 2 or self.zeroed_synthesis_bins):
+            raise ValueError("mirror off_by_one needs all bins in the inverse")
         return self
 
     @model_validator(mode="after")
@@ -264,6 +272,8 @@ class Transform(BaseModel):
             raise ValueError(
                 f"spectrum has shape {real.shape} and {imag.shape}, not (..., {self.bins}, {framing.frames})"
             )
+        if self.mirror == "off_by_one":
+            real, imag = _off_by_one(real), _off_by_one(imag)
         lead = real.shape[:-2]
         out = np.empty((*lead, samples), np.float32) if out is None else out
         envelope = self.inverse_envelope(samples)
@@ -326,6 +336,18 @@ class Transform(BaseModel):
         """Sum of the frames' weights far from the edges, one cycle of `hop` samples."""
         cycle: NDArray[np.float64] = self._frame_weight.sum(axis=0)
         return cycle
+
+
+def _off_by_one(part: FloatArray) -> FloatArray:
+    """Give the spectrum whose exact inverse is the off-by-one inverse of another; shape=(..., bins, frames).
+
+    The real part of the inverse is that of sum_k (X[k] + X[k + 1]) / 2 where phase zero lies in the window's
+    centre; here it lies at the frame's start, and neighbours differ in sign.
+    """
+    mixed = part.copy()
+    mixed[..., 1:-1, :] -= part[..., 2:, :]
+    mixed[..., 1:-1, :] *= 0.5
+    return mixed
 
 
 # The caches stand outside of the class: pydantic compares whatever an instance holds.

@@ -229,6 +229,10 @@ def inverse_nodes(nodes: NodeList, transform: Transform, source: str, rows: int,
     halo = scheme.steps - 1
     bins = scheme.bin_rows * scheme.coarse
     weighted = nodes.add("Mul", source, nodes.constant(_bin_weights(transform)))
+    if transform.mirror == "off_by_one":
+        # Bin k also takes the conjugate's place of bin k - 1, as in Transform.inverse_planes.
+        following = nodes.slice(source, {3: (2, transform.bins)})
+        weighted = nodes.add("Sub", weighted, nodes.pad(following, (0, 0, 0, 1, 0), (0, 0, 0, 1, 0)))
     # Empty frames around the real ones make all the hops of a frame slices of one length.
     padded = nodes.pad(weighted, (0, 0, 0, 0, halo), (0, 0, 0, bins - transform.bins, halo))
     width = frames + 2 * halo
@@ -348,7 +352,7 @@ def _inner_inverse(scheme: _Scheme) -> NDArray[np.float32]:
 
 def _bin_weights(transform: Transform) -> NDArray[np.float32]:
     """How often a bin counts in a real signal: twice but for the first and the last, shape=(F, 1)."""
-    weights = np.full((transform.bins, 1), 2.0, np.float32)
+    weights = np.full((transform.bins, 1), 2.0 if transform.mirror == "exact" else 1.0, np.float32)
     weights[0] = 1.0
     weights[transform.n_fft // 2 :] = 1.0
     weights[: transform.zeroed_synthesis_bins] = 0.0

@@ -26,7 +26,7 @@ SMALL = Transform(n_fft=256, hop=64, zeroed_synthesis_bins=1)
 STEM_COUNT = 3
 PLAIN_OPERATORS = {
     *("Add", "Concat", "Identity", "MatMul", "Mul", "Pad", "ReduceSum", "Reshape", "Slice", "Sqrt", "Sum"),
-    *("Transpose", "Unsqueeze", "Sigmoid"),
+    *("Transpose", "Unsqueeze", "Sigmoid", "Sub"),
 }
 
 
