@@ -65,6 +65,18 @@ def context_network(kernels: FloatArray | None = None, trim: int = 0) -> Network
     return run
 
 
+def join_by_hand(pieces: Sequence[tuple[int, FloatArray]], weight: FloatArray, frames: int) -> FloatArray:
+    """Cross-fade whole outputs, each with its start and shape=(..., n), over a track of `frames` samples."""
+    sums = np.zeros((*pieces[0][1].shape[:-1], frames))
+    weights = np.zeros(frames)
+    for start, piece in pieces:
+        for offset in range(piece.shape[-1]):
+            if 0 <= start + offset < frames:
+                sums[..., start + offset] += piece[..., offset].astype(np.float64) * weight[offset]
+                weights[start + offset] += weight[offset]
+    return (sums / weights).astype(np.float32)
+
+
 @dataclass(kw_only=True)
 class FakeSession:
     """A session around a network function; counts what it is asked."""
