@@ -8,6 +8,7 @@ describes it. Needs `ai-edge-litert`, whose flatbuffer schema is used to read th
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,7 +89,7 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Append a node and return its output's name."""
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
@@ -136,7 +137,10 @@ def convert(data: bytes, *, layers: bool = False) -> onnx.ModelProto:
             current = graph.add("Gemm", [current, weight, bias], "logits", transB=1)
         else:
             current = graph.add("Sigmoid", [current], "probabilities")
-    sizes = {"probabilities": ["batch", CLASSES], "embedding": ["batch", EMBEDDING]}
+    sizes: dict[str, list[str | int]] = {
+        "probabilities": ["batch", CLASSES],
+        "embedding": ["batch", EMBEDDING],
+    }
     outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, size) for n, size in sizes.items()]
     outputs += [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in shown if layers

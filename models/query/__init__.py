@@ -1,0 +1,1 @@
+"""What can be asked for: classes of sound, examples, and what is heard in a recording."""
