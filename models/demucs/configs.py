@@ -1,4 +1,4 @@
-"""Configurations of the hybrid Demucs networks: what tells one released network from another."""
+"""Configurations of the Demucs networks: what tells one released network from another."""
 
 from dataclasses import dataclass
 
@@ -47,4 +47,43 @@ class HDemucsConfig:
     decoder_branch: bool = False
 
 
-NetworkConfig = HTDemucsConfig | HDemucsConfig
+@dataclass(frozen=True, kw_only=True)
+class PaperDemucsConfig:
+    """Demucs v1 and v2, the network of "Music Source Separation in the Waveform Domain".
+
+    sources
+        Stems in the order of the network's outputs.
+    channels
+        Channels of the first layer, doubled in each of the six: 64 or 48 (v2), 100 (v1).
+    resample
+        Whether the network works at twice the sample rate (v2).
+    """
+
+    sources: tuple[str, ...] = MUSIC_STEMS
+    channels: int = 64
+    resample: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeDemucsConfig:
+    """Demucs v3 in the time domain.
+
+    sources, channels, resample
+        As in PaperDemucsConfig.
+    compression, decoder_branch
+        As in HTDemucsConfig.
+    normalise
+        Whether the network takes mean and deviation of the mono signal out of its input.
+    """
+
+    sources: tuple[str, ...] = MUSIC_STEMS
+    channels: int = 64
+    compression: int = 4
+    decoder_branch: bool = False
+    normalise: bool = True
+    resample: bool = True
+
+
+HybridConfig = HTDemucsConfig | HDemucsConfig
+WaveformConfig = PaperDemucsConfig | TimeDemucsConfig
+NetworkConfig = HybridConfig | WaveformConfig
