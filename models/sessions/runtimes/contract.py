@@ -115,12 +115,13 @@ class Session(Protocol):
         Parameters
         ----------
         inputs
-            Array for each input of `graph`, float32, shapes as GraphInput tells.
+            Array for each input of `graph`, float32, shapes as GraphInput tells; with a state also one
+            for each StateTensor, of its own type, and a batch of one.
 
         Returns
         -------
         dict
-            Array for each output of `graph`, float32, owned by the caller.
+            Array for each output of `graph`, float32, owned by the caller; with a state also its own.
 
         Raises
         ------

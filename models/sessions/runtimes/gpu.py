@@ -15,6 +15,7 @@ import onnxruntime as ort
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import DeviceError
 from stemwright.models.manifest import Graph
+from stemwright.models.sessions.runtimes.batching import in_own_types
 from stemwright.models.sessions.runtimes.contract import SessionFacts
 from stemwright.models.sessions.runtimes.onnxruntime import check_signature, create_session, translate_failure
 
@@ -58,7 +59,7 @@ class GpuSession:
     path
         ONNX file with a variable batch.
     graph
-        Its signature: one waveform in, one waveform per stem out.
+        Its signature: waveforms in and out, with or without a state.
     facts
         What is reported; the batch limit is set from the memory that a first call leaves.
     plan
@@ -77,45 +78,48 @@ class GpuSession:
             )
         check_signature(path, graph, self._session)
         self._plan = plan
-        self._input, self._output = graph.inputs[0].name, graph.outputs[0].name
-        self._buffers: dict[int, ort.OrtValue] = {}
+        self._buffers: dict[str, dict[tuple[int, ...], ort.OrtValue]] = {}
         self.graph = graph
         self.facts = replace(facts, batch_limit=self._fitting_batch() if graph.batch == "dynamic" else 1)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see Session.run."""
-        waveform = np.ascontiguousarray(inputs[self._input], np.float32)
+        arrays = in_own_types(self.graph, inputs)
+        names = self.graph.output_names
         try:
             binding = self._session.io_binding()
-            binding.bind_ortvalue_input(self._input, self._on_device(waveform))
-            binding.bind_output(self._output, self._plan.device_type, self._plan.device_id)
+            for name, array in arrays.items():
+                binding.bind_ortvalue_input(name, self._on_device(name, array))
+            for name in names:
+                binding.bind_output(name, self._plan.device_type, self._plan.device_id)
             self._session.run_with_iobinding(binding)
-            stems = np.array(binding.get_outputs()[0].numpy(), np.float32)
+            values = [np.array(value.numpy()) for value in binding.get_outputs()]
         except Exception as error:  # the runtime's errors share no base class
             self._buffers.clear()
             raise translate_failure(error) from error
-        return {self._output: stems}
+        return dict(zip(names, values, strict=True))
 
     def close(self) -> None:
         """Free the card's memory."""
         self._buffers.clear()
         del self._session
 
-    def _on_device(self, waveform: FloatArray) -> ort.OrtValue:
-        buffer = self._buffers.get(waveform.shape[0])
+    def _on_device(self, name: str, array: FloatArray) -> ort.OrtValue:
+        kept = self._buffers.setdefault(name, {})
+        buffer = kept.get(array.shape)
         if buffer is None:
-            # One batch size is in use, and at the end of a track once a smaller one.
-            if len(self._buffers) >= 2:
-                self._buffers.clear()
-            buffer = ort.OrtValue.ortvalue_from_numpy(waveform, self._plan.device_type, self._plan.device_id)
-            self._buffers[waveform.shape[0]] = buffer
+            # One shape is in use, and at the end of a track once a smaller one.
+            if len(kept) >= 2:
+                kept.clear()
+            buffer = ort.OrtValue.ortvalue_from_numpy(array, self._plan.device_type, self._plan.device_id)
+            kept[array.shape] = buffer
         else:
-            buffer.update_inplace(waveform)
+            buffer.update_inplace(array)
         return buffer
 
     def _fitting_batch(self) -> int:
         before = self._plan.free_memory()
-        self.run({self._input: np.zeros((1, *self._plan.item), np.float32)})
+        self.run({self.graph.inputs[0].name: np.zeros((1, *self._plan.item), np.float32)})
         after = self._plan.free_memory()
         if before is None or after is None:
             return 1

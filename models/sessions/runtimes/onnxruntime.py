@@ -9,7 +9,7 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
 from stemwright.models.manifest import Graph, Precision
 from stemwright.models.sessions.hardware import cpu_flags
-from stemwright.models.sessions.runtimes.batching import one_by_one
+from stemwright.models.sessions.runtimes.batching import run_graph
 from stemwright.models.sessions.runtimes.contract import SessionFacts
 
 _OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate", "out of memory", "OUT_OF_MEMORY", "CUDA failure 2")
@@ -36,14 +36,14 @@ class OnnxRuntimeSession:
         # took: 0.8 GB more for HTDemucs and no faster.
         options.enable_mem_pattern = False
         self._session = create_session(path, options, [("CPUExecutionProvider", {})])
-        self._outputs = [port.name for port in graph.outputs]
+        self._outputs = list(graph.output_names)
         self.graph = graph
         self.facts = facts
         check_signature(path, graph, self._session)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see Session.run."""
-        return one_by_one(self._call, {port.name: inputs[port.name] for port in self.graph.inputs})
+        return run_graph(self._call, self.graph, inputs)
 
     def _call(self, feed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         try:
@@ -91,8 +91,8 @@ def check_signature(path: Path, graph: Graph, session: ort.InferenceSession) -> 
         They differ in name.
     """
     for kind, said, found in (
-        ("inputs", {port.name for port in graph.inputs}, {port.name for port in session.get_inputs()}),
-        ("outputs", {port.name for port in graph.outputs}, {port.name for port in session.get_outputs()}),
+        ("inputs", set(graph.input_names), {port.name for port in session.get_inputs()}),
+        ("outputs", set(graph.output_names), {port.name for port in session.get_outputs()}),
     ):
         if not said <= found or (kind == "inputs" and said != found):
             raise ModelFileError(

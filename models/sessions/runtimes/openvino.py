@@ -12,7 +12,7 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InternalError, ModelFileError, OutOfMemoryError
 from stemwright.models.manifest import Graph, Precision
 from stemwright.models.sessions.hardware import cpu_flags, has_bfloat16
-from stemwright.models.sessions.runtimes.batching import one_by_one
+from stemwright.models.sessions.runtimes.batching import run_graph
 from stemwright.models.sessions.runtimes.contract import SessionFacts
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
@@ -67,6 +67,8 @@ class OpenVinoSession:
             self._compiled = ov.Core().compile_model(str(path), "CPU", config)
         except Exception as error:  # OpenVINO raises RuntimeError and its children for everything
             raise _loading_failure(path, error) from error
+        self._outputs: dict[str, str] = {port.name: "float32" for port in graph.outputs}
+        self._outputs |= {tensor.output: tensor.dtype for tensor in graph.state}
         self.graph = graph
         self.facts = facts
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
@@ -76,15 +78,14 @@ class OpenVinoSession:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Run one batch; see Session.run."""
-        return one_by_one(self._call, {port.name: inputs[port.name] for port in self.graph.inputs})
+        return run_graph(self._call, self.graph, inputs)
 
     def _call(self, feed: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         request = self._requests.get()
         try:
             request.infer(dict(feed), share_inputs=True)
             return {
-                port.name: np.array(request.get_tensor(port.name).data, np.float32)
-                for port in self.graph.outputs
+                name: np.array(request.get_tensor(name).data, dtype) for name, dtype in self._outputs.items()
             }
         except Exception as error:  # OpenVINO raises RuntimeError and its children for everything
             raise _running_failure(error) from error
@@ -98,8 +99,7 @@ class OpenVinoSession:
         del self._compiled
 
     def _check_signature(self, path: Path) -> None:
-        said_in = {port.name for port in self.graph.inputs}
-        said_out = {port.name for port in self.graph.outputs}
+        said_in, said_out = set(self.graph.input_names), set(self.graph.output_names)
         found_in = {port.get_any_name() for port in self._compiled.inputs}
         found_out = {name for port in self._compiled.outputs for name in port.get_names()}
         if said_in != found_in or not said_out <= found_out:
