@@ -1,0 +1,1 @@
+"""The HTTP API: no model is loaded here, and no library that runs one."""

@@ -1,0 +1,188 @@
+"""What the OpenAPI document says beyond what FastAPI finds in signatures: bodies that are read as streams."""
+
+import copy
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from stemwright.service.api.problems import MEDIA_TYPE, FieldProblem, Problem, documented
+from stemwright.service.jobs.model import JobSpec
+
+TAGS = [
+    {"name": "jobs", "description": "Separating recordings, durably."},
+    {"name": "uploads", "description": "Big files, resumable."},
+    {"name": "results", "description": "What a job that succeeded made."},
+    {"name": "catalogue", "description": "What can be asked for."},
+    {"name": "sessions", "description": "Logging a browser in."},
+    {"name": "operation", "description": "For operators and their tools."},
+]
+_UPLOAD_ID = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 64,
+    "pattern": "^[A-Za-z0-9_-]+$",
+    "description": "A complete upload, in place of a file.",
+}
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A key of your own, such as a UUID: the same key and request make one job.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+
+def _options() -> dict[str, Any]:
+    """Properties of a job's options."""
+    properties: dict[str, Any] = JobSpec.model_json_schema()["properties"]
+    return properties
+
+
+def _for_forms(properties: dict[str, Any]) -> dict[str, Any]:
+    """Drop what a form cannot say: null."""
+    plain: dict[str, Any] = {}
+    for name, schema in copy.deepcopy(properties).items():
+        choices = [choice for choice in schema.pop("anyOf", ()) if choice.get("type") != "null"]
+        plain[name] = {**schema, **(choices[0] if choices else {})}
+        if plain[name].get("default", 0) is None:
+            del plain[name]["default"]
+    return plain
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _job_body() -> dict[str, Any]:
+    form = _for_forms(_options())
+    with_file = {
+        "file": {**_FILE, "description": "The recording."},
+        **form,
+        "query_audio": {**_FILE, "description": "An example of the sound, as a file."},
+    }
+    return {
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": _object(with_file, ["file"]),
+                    "examples": {"vocals": {"value": {"file": "(binary)", "two_stems": "vocals"}}},
+                },
+                "application/json": {
+                    "schema": _object({"upload_id": _UPLOAD_ID, **_options()}, ["upload_id"]),
+                    "examples": {
+                        "upload": {"value": {"upload_id": "nEcQZr5iQ6C3yR7XyT3q0w", "format": "flac"}}
+                    },
+                },
+                "application/x-www-form-urlencoded": {
+                    "schema": _object({"upload_id": _UPLOAD_ID, **form}, ["upload_id"]),
+                },
+            },
+        },
+    }
+
+
+JOB_BODY = _job_body()
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": JOB_BODY["requestBody"]["content"]["multipart/form-data"]},
+    },
+}
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def job_headers(description: str) -> dict[str, Any]:
+    """Describe an answer that carries a job and its address."""
+    return {
+        "description": description,
+        "headers": {
+            "Location": {"description": "The job's address.", "schema": {"type": "string"}},
+            "Idempotent-Replayed": {
+                "description": "`true` where the request had been taken before.",
+                "schema": {"type": "string", "enum": ["true"]},
+            },
+        },
+    }
+
+
+def binary(description: str, *media_types: str, headers: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Describe an answer of bytes."""
+    return {
+        "description": description,
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types},
+        "headers": {name: {"schema": {"type": "string"}} for name in headers},
+    }
+
+
+def install_openapi(app: FastAPI, *, keys_required: bool) -> None:
+    """Make the application tell the whole document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=app.summary,
+                description=app.description,
+                routes=app.routes,
+                tags=TAGS,
+                servers=app.servers or None,
+            )
+            app.openapi_schema = _completed(document, keys_required=keys_required)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend it
+
+
+def _completed(document: dict[str, Any], *, keys_required: bool) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    template = "#/components/schemas/{model}"
+    problem = Problem.model_json_schema(ref_template=template)
+    problem.pop("$defs", None)
+    schemas["Problem"] = problem
+    schemas["FieldProblem"] = FieldProblem.model_json_schema(ref_template=template)
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "stemwright_session"},
+    }
+    secured: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}, {"session": []}]
+    everywhere = documented("bad_request", "unauthenticated", "bad_origin", "bad_host", "internal_error")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _complete(operation, everywhere)
+            if path.startswith("/v1/"):
+                operation["security"] = secured if keys_required else [{}, *secured]
+    return document
+
+
+def _complete(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
+    """Add to an operation what every one may answer, and the request's id."""
+    responses = operation["responses"]
+    for status, described in everywhere.items():
+        if str(status) in responses:
+            known = responses[str(status)].get("content", {}).get(MEDIA_TYPE)
+            if known is not None:
+                known["examples"] = {**described["content"][MEDIA_TYPE]["examples"], **known["examples"]}
+        else:
+            responses[str(status)] = copy.deepcopy(described)
+    for status, described in responses.items():
+        if status.startswith(("4", "5")) and MEDIA_TYPE in described.get("content", {}):
+            described["content"] = {MEDIA_TYPE: described["content"][MEDIA_TYPE]}
+        described.setdefault("headers", {})["X-Request-ID"] = {
+            "description": "Identifies the request in the server's log.",
+            "schema": {"type": "string"},
+        }
+    operation["responses"] = dict(sorted(responses.items()))
