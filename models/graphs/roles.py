@@ -52,7 +52,8 @@ def model_inputs(
     condition
         What is asked for, float32, shape=(B, D); None leaves that input out.
     spans
-        For each item, the samples of its window (from, to) that lie in the recording; None for all.
+        For each item, begin and end of the recording in samples from the item's begin; None where the
+        recording goes on on both sides.
     workers
         Threads of the Fourier transform.
 

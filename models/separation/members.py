@@ -101,7 +101,8 @@ class Member:
         condition
             What it is asked for, shape=(batch, D).
         spans
-            For each window, its samples (from, to) that lie in the recording; None for all.
+            For each window, begin and end of the recording in samples from the window's begin; None where
+            the recording goes on on both sides.
         """
         return model_inputs(self.graph, windows, condition=condition, spans=spans)
 

@@ -88,7 +88,7 @@ class Task:
     silent
         Whether the window is silent, or nothing sounds in it that was asked for.
     span
-        Samples of the window (from, to) that lie in the recording.
+        Begin and end of the recording, in samples from the window's begin.
     """
 
     lane: int
@@ -259,7 +259,9 @@ class WindowStage:
             if owner.query is not None:
                 condition = self._condition(owner, chunk, window)
                 silent = condition is None
-        task = Task(lane=lane, chunk=chunk, silent=silent, span=(before, before + samples.shape[1]))
+        frames = plan.analysis.feeds[owner.feed].frames
+        span = (-chunk.window_start, frames - chunk.window_start)
+        task = Task(lane=lane, chunk=chunk, silent=silent, span=span)
         entry = _Pending(task=task) if silent else _Pending(task=task, window=window, condition=condition)
         self._append(owner.member, entry)
 

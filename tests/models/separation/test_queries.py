@@ -49,7 +49,7 @@ def asked_manifest(**changes: object) -> Manifest:
 def answer(window: FloatArray, condition: FloatArray) -> FloatArray:
     """What the network makes of one window, shape=(1, channels, samples)."""
     ramp = np.linspace(-1, 1, window.shape[-1], dtype=np.float32)
-    return np.tanh(condition[0] * window + condition[1] * ramp * np.abs(window))[None]
+    return np.asarray(np.tanh(condition[0] * window + condition[1] * ramp * np.abs(window))[None], np.float32)
 
 
 class AskedSession(FakeSession):
