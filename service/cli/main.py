@@ -51,6 +51,9 @@ COMMANDS = {
     "models": Command(
         module="stemwright.service.cli.models", summary="Pull, list, check, import and export models."
     ),
+    "worker": Command(
+        module="stemwright.service.cli.worker", summary="Do the jobs of a server, on this machine."
+    ),
     "doctor": Command(
         module="stemwright.service.cli.doctor", summary="Check this machine and this installation."
     ),

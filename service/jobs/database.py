@@ -1,6 +1,8 @@
 """The one database of the service: SQLite for one machine, PostgreSQL for many."""
 
 import contextlib
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ from stemwright.service.errors import BusyError
 
 DBOS_SCHEMA = "dbos"
 _BUSY_TIMEOUT_MS = 30_000
-_RETRY_S = 60.0
 
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -127,22 +129,32 @@ class Database:
         self.engine.dispose()
 
 
-def patient(work: Callable[[], T]) -> T:
-    """Call something that talks to the database, again and again while the database is away.
+def patient(work: Callable[[], T], limit_s: float = math.inf) -> T:
+    """Call something that talks to the database or the storage, again and again while that is away.
+
+    Parameters
+    ----------
+    work
+        What to call; twice must do no harm.
+    limit_s
+        How long to go on.
 
     Raises
     ------
     BusyError
-        It stays away for a minute.
+        It stays away.
     """
-    until = time.monotonic() + _RETRY_S
+    until = time.monotonic() + limit_s
+    pause = 0.2
     while True:
         try:
             return work()
-        except BusyError:
+        except BusyError as error:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.5)
+            _LOG.warning("%s; trying again", error.message)
+            time.sleep(pause)
+            pause = min(2 * pause, 5.0)
 
 
 @contextlib.contextmanager

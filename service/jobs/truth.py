@@ -7,7 +7,7 @@ workers' lives, are found here.
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.schema import JOBS
@@ -67,9 +67,31 @@ def register_queue(client: "DBOSClient", queue: str, *, poll_s: float) -> None:
 
 
 def reconcile(
-    client: "DBOSClient", database: Database, *, results_ttl_s: float, settled_s: float = SETTLED_S
+    client: "DBOSClient",
+    database: Database,
+    which: ColumnElement[bool],
+    *,
+    results_ttl_s: float,
+    settled_s: float = SETTLED_S,
 ) -> int:
-    """Give jobs that their workflow's end was not written to the state that it has; return how many."""
+    """Give jobs whose workflow has ended without their row's telling it the state that it has.
+
+    Parameters
+    ----------
+    client, database
+        Where the two stand.
+    which
+        The rows of `sw_job` that are looked at.
+    results_ttl_s
+        How long ended jobs are kept.
+    settled_s
+        Rows that changed later are left alone.
+
+    Returns
+    -------
+    int
+        How many were changed.
+    """
     changed = 0
     last = ""
     while True:
@@ -77,6 +99,7 @@ def reconcile(
             rows = connection.execute(
                 select(JOBS.c.id, JOBS.c.stage, JOBS.c.fraction, JOBS.c.attempt)
                 .where(
+                    which,
                     JOBS.c.status.in_(UNFINISHED),
                     JOBS.c.updated_at < time.time() - settled_s,
                     JOBS.c.id > last,

@@ -1,0 +1,222 @@
+"""The stages of a job: what each does, given the result of the one before. No job engine in here."""
+
+import contextlib
+import json
+import mimetypes
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stemwright.core.audio.encode import OutputFormat
+from stemwright.core.errors import OptionError
+from stemwright.models.separation.pipeline import CancelToken
+from stemwright.models.separation.separator import SeparationOptions
+from stemwright.service.errors import GoneError
+from stemwright.service.isolation.limits import DecodeLimits
+from stemwright.service.isolation.source import IsolatedSource, open_isolated
+from stemwright.service.jobs.database import Database, patient
+from stemwright.service.jobs.ending import drop_upload
+from stemwright.service.jobs.ledger import Attempt
+from stemwright.service.jobs.model import JobSpec
+from stemwright.service.jobs.warm import WarmEngines
+from stemwright.service.jobs.watching import Gauge
+from stemwright.service.naming import safe_name, same_file_key
+from stemwright.service.places import Place, PlacedFile
+from stemwright.service.results import TrackResult
+from stemwright.service.storage import Storage, attempt_prefix, result_key
+from stemwright.service.tracks import Engine, Recording, TrackOptions, separate_to_files
+
+# How long a stage waits for a storage that is away before the job fails.
+PATIENCE_S = 120.0
+_RESULT = PurePosixPath("result.json")
+_MIME = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg",
+         "m4a": "audio/mp4", "stem.mp4": "audio/mp4"}  # fmt: skip
+# What `JobSpec.remainder` is called by the engine.
+_REMAINDER = {None: None, "mixture": "subtract", "network": "network"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What stages work with.
+
+    Parameters
+    ----------
+    storage, database
+        Where files and rows are.
+    engines
+        Open models.
+    scratch
+        This worker's own folder for files in work.
+    max_audio_s
+        Longest recording that is taken.
+    """
+
+    storage: Storage
+    database: Database
+    engines: WarmEngines
+    scratch: Path
+    max_audio_s: float
+
+    def probe(self, attempt: Attempt) -> dict[str, Any]:
+        """Find out what the recording is, and refuse what cannot be separated.
+
+        Raises
+        ------
+        InputError
+            It is no audio, or too long.
+        GoneError
+            It has expired.
+        """
+        with self._recording(attempt) as path, self._open(path, attempt) as recording:
+            info = recording.info
+            return {"seconds": recording.seconds, "sample_rate": info.sample_rate, "channels": info.channels}
+
+    def separate(self, attempt: Attempt, gauge: Gauge, cancel: CancelToken) -> dict[str, Any]:
+        """Separate the recording, and store the stems where nobody looks yet.
+
+        Returns
+        -------
+        dict
+            `run` that the files lie under, `stems` as StemView has them, `result` and `seconds`.
+        """
+        with self._recording(attempt) as path:
+            out = path.parent / "stems"
+            result = self.engines.use(
+                attempt.spec.model or "",
+                lambda engine: self._files(attempt, engine, path, out, gauge, cancel),
+            )
+            stems = self._store(attempt, result, out, gauge, cancel)
+        return {"run": attempt.run, "stems": stems, "result": result.as_dict(), "seconds": result.seconds}
+
+    def publish(self, attempt: Attempt, made: dict[str, Any]) -> None:
+        """Put the result beside the stems; what other attempts left is removed."""
+        text = json.dumps({"stems": made["stems"], "result": made["result"]}, ensure_ascii=False)
+        patient(lambda: self.storage.write_bytes(result_key(attempt.job_id), text.encode()), PATIENCE_S)
+        patient(lambda: self.drop_attempts(attempt.job_id, keep=made["run"]), PATIENCE_S)
+
+    def tidy(self, attempt: Attempt) -> None:
+        """Remove the recording of a job that has succeeded, unless another job needs it."""
+        if attempt.upload_id is not None:
+            upload = attempt.upload_id
+            patient(lambda: drop_upload(self.database, self.storage, upload), PATIENCE_S)
+
+    def drop_attempts(self, job_id: str, *, keep: str | None) -> int:
+        """Remove the files of all attempts but one; return how many attempts."""
+        others = [run for run in self.storage.folders(f"jobs/{job_id}/separate") if run != keep]
+        for run in others:
+            self.storage.delete_tree(attempt_prefix(job_id, "separate", run))
+        return len(others)
+
+    def drop_attempt(self, attempt: Attempt) -> None:
+        """Remove what an attempt has stored."""
+        self.storage.delete_tree(attempt_prefix(attempt.job_id, "separate", attempt.run))
+
+    @contextlib.contextmanager
+    def _recording(self, attempt: Attempt) -> Iterator[Path]:
+        """Fetch the recording into a folder of this attempt's, which is removed at the end."""
+        if attempt.upload_id is None:
+            raise GoneError("the recording has expired", "upload it again for a new job")
+        upload, folder = attempt.upload_id, self.scratch / attempt.run
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            path = folder / "recording"
+            patient(lambda: self.storage.fetch_upload(upload, path), PATIENCE_S)
+            yield path
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _open(self, path: Path, attempt: Attempt) -> IsolatedSource:
+        limits = DecodeLimits(max_audio_s=self.max_audio_s)
+        return open_isolated(path, name=safe_name(attempt.name), limits=limits)
+
+    def _files(
+        self, attempt: Attempt, engine: Engine, path: Path, out: Path, gauge: Gauge, cancel: CancelToken
+    ) -> TrackResult:
+        options = track_options(attempt.spec)
+        shutil.rmtree(out, ignore_errors=True)  # of a try that ran out of memory
+        place = placed(out, engine.separator.output_stems(options.separation), options, attempt.name)
+
+        def opener(_source: str | Path, _options: TrackOptions) -> Recording:
+            return self._open(path, attempt)
+
+        return separate_to_files(
+            engine, path, place, options, opener=opener, progress=gauge.follow, cancel=cancel
+        )
+
+    def _store(
+        self, attempt: Attempt, result: TrackResult, out: Path, gauge: Gauge, cancel: CancelToken
+    ) -> list[dict[str, Any]]:
+        prefix = attempt_prefix(attempt.job_id, "separate", attempt.run)
+        extension = attempt.spec.format
+        stems = []
+        for number, file in enumerate(result.files):
+            if cancel.cancelled:
+                break  # whoever cancelled raises
+            source = out / file.path
+            key = f"{prefix}/{number}.{extension}"
+            stored = patient(lambda source=source, key=key: self.storage.put(source, key), PATIENCE_S)  # type: ignore[misc]
+            stems.append(
+                {
+                    "name": "+".join(file.stems),
+                    "stems": list(file.stems),
+                    "file": file.path,
+                    "size": stored.size,
+                    "etag": stored.sha256,
+                    "mime": _MIME.get(extension) or mimetypes.guess_type(file.path)[0],
+                    "key": key,
+                }
+            )
+            gauge.set(0.95 + 0.05 * (number + 1) / len(result.files))
+        return stems
+
+
+def track_options(spec: JobSpec) -> TrackOptions:
+    """Return what a job asks of the engine.
+
+    Raises
+    ------
+    OptionError
+        It asks for what this version does not do.
+    """
+    if spec.query or spec.query_audio is not None or spec.auto:
+        raise OptionError(
+            "jobs cannot ask for sounds in this version", "ask for stems, or use the command line"
+        )
+    djs = spec.format == "stem.mp4"
+    depth = "32f" if djs or spec.clip_mode == "float" else spec.bit_depth or "16"
+    container = "wav" if spec.format == "stem.mp4" else spec.format
+    if not djs and container not in ("wav", "flac"):
+        depth = "16"  # has no meaning there
+    return TrackOptions(
+        separation=SeparationOptions(
+            stems=spec.stems,
+            complement_of=spec.two_stems,
+            residual=spec.residual,
+            remainder=_REMAINDER[spec.remainder],  # type: ignore[arg-type]
+            overlap=spec.overlap,
+            shifts=spec.shifts,
+            seed=spec.seed,
+        ),
+        fmt=OutputFormat(container=container, bit_depth=depth, bitrate_kbps=spec.bitrate),
+        layout="stem.mp4" if djs else "file_per_stem",
+        clip_mode=spec.clip_mode,
+    )
+
+
+def placed(out: Path, stems: tuple[str, ...], options: TrackOptions, name: str) -> Place:
+    """Name the files of a job: after their stems, or the one file of all stems after the recording."""
+    if options.layout == "stem.mp4":
+        file = PurePosixPath(f"{safe_name(Path(name).stem)}.stem.mp4")
+        return Place(out=out, label="job", files=(PlacedFile(path=file, stems=stems),), result=_RESULT)
+    taken: set[str] = set()
+    files = []
+    for stem in stems:
+        path, number = PurePosixPath(f"{safe_name(stem)}.{options.extension}"), 2
+        while same_file_key(path) in taken:
+            path = PurePosixPath(f"{safe_name(stem)}-{number}.{options.extension}")
+            number += 1
+        taken.add(same_file_key(path))
+        files.append(PlacedFile(path=path, stems=(stem,)))
+    return Place(out=out, label="job", files=tuple(files), result=_RESULT)

@@ -1,0 +1,121 @@
+"""Removes what has expired, and what died attempts and requests have left behind."""
+
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, select
+
+from stemwright.service.errors import NotFoundError
+from stemwright.service.jobs.database import Database
+from stemwright.service.jobs.ending import delete_job
+from stemwright.service.jobs.schema import JOBS, SESSIONS, UPLOADS
+from stemwright.service.jobs.views import FINAL, UNFINISHED
+from stemwright.service.settings import Settings
+from stemwright.service.storage import Storage, attempt_prefix, job_prefix, upload_prefix
+
+if TYPE_CHECKING:
+    from dbos import DBOSClient
+
+_AT_A_TIME = 200
+# A file that is being written is touched far more often than this.
+_ASIDE_S = 6 * 3600.0
+
+
+class Sweeper:
+    """Keeps storage and tables from growing for ever.
+
+    Parameters
+    ----------
+    settings
+        How long what is kept.
+    database, client, storage
+        What is swept.
+    """
+
+    def __init__(
+        self, settings: Settings, *, database: Database, client: "DBOSClient", storage: Storage
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._client = client
+        self._storage = storage
+
+    def sweep_expired(self) -> int:
+        """Remove jobs, uploads and sessions whose time is over; return how many."""
+        return self._expired_jobs() + self._expired_uploads() + self._expired_sessions()
+
+    def sweep_attempts(self, since: float) -> int:
+        """Remove files of attempts that are no job's result, of jobs that have ended since a time."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(JOBS.c.id, JOBS.c.kept).where(JOBS.c.status.in_(FINAL), JOBS.c.finished_at > since)
+            ).all()
+        removed = 0
+        for row in rows:
+            for run in self._storage.folders(f"{job_prefix(row.id)}/separate"):
+                if run != row.kept:
+                    self._storage.delete_tree(attempt_prefix(row.id, "separate", run))
+                    removed += 1
+        return removed
+
+    def sweep_orphans(self, living: Collection[str]) -> int:
+        """Remove files that no row tells of, and what processes that are gone were writing."""
+        removed = self._storage.sweep_aside(_ASIDE_S, keep=living)
+        # Listed before the rows are read: what comes meanwhile has its row, or is not in the list.
+        jobs, uploads = self._storage.folders("jobs"), self._storage.folders("uploads")
+        for found, table, prefix in ((jobs, JOBS, job_prefix), (uploads, UPLOADS, upload_prefix)):
+            for start in range(0, len(found), _AT_A_TIME):
+                some = found[start : start + _AT_A_TIME]
+                with self._database.reading() as connection:
+                    known = set(connection.execute(select(table.c.id).where(table.c.id.in_(some))).scalars())
+                for orphan in set(some) - known:
+                    self._storage.delete_tree(prefix(orphan))
+                    removed += 1
+        return removed
+
+    def _expired_jobs(self) -> int:
+        removed = 0
+        while True:
+            with self._database.reading() as connection:
+                expired = (
+                    connection.execute(
+                        select(JOBS.c.id)
+                        .where(JOBS.c.expires_at < time.time(), JOBS.c.status.in_(FINAL))
+                        .limit(_AT_A_TIME)
+                    )
+                    .scalars()
+                    .all()
+                )
+            for job_id in expired:
+                try:
+                    delete_job(
+                        self._database, self._client, self._settings, self._storage, job_id, owner=None
+                    )
+                except NotFoundError:
+                    continue  # somebody else was faster
+                removed += 1
+            if len(expired) < _AT_A_TIME:
+                return removed
+
+    def _expired_uploads(self) -> int:
+        needed = select(JOBS.c.upload_id).where(
+            JOBS.c.upload_id == UPLOADS.c.id, JOBS.c.status.in_(UNFINISHED)
+        )
+        with self._database.writing() as connection:
+            expired = (
+                connection.execute(
+                    delete(UPLOADS)
+                    .where(UPLOADS.c.expires_at < time.time(), ~needed.exists())
+                    .returning(UPLOADS.c.id)
+                )
+                .scalars()
+                .all()
+            )
+        for upload in expired:
+            self._storage.delete_tree(upload_prefix(upload))
+        return len(expired)
+
+    def _expired_sessions(self) -> int:
+        with self._database.writing() as connection:
+            return connection.execute(delete(SESSIONS).where(SESSIONS.c.expires_at < time.time())).rowcount
