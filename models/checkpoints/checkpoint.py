@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.floating]
 # What a constructor's argument may be once it has been read.
 Value = None | bool | int | float | str | Fraction | list["Value"] | tuple["Value", ...] | dict[str, "Value"]
 
-Kind = Literal["torch", "safetensors", "npm-onnx"]
+Kind = Literal["torch", "safetensors", "npm-onnx", "npz"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def read_torch(path: Path) -> Checkpoint:
         DiffQ, the bare tuples of demucs v1).
     """
     try:
-        _check_directory(path)
+        check_directory(path)
         with zipfile.ZipFile(path) as archive:
             records = _Records(archive)
             content = read_pickle(records.read("data.pkl"), known_names(), records.storage)
@@ -96,7 +96,7 @@ def read_torch(path: Path) -> Checkpoint:
         raise ModelFileError(f"{path.name} is a damaged archive: {error}", _REMEDY) from error
 
 
-def _check_directory(path: Path) -> None:
+def check_directory(path: Path) -> None:
     """Refuse a huge directory before zipfile makes an object for each of its entries."""
     with path.open("rb") as file:
         size = file.seek(0, 2)

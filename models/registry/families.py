@@ -3,9 +3,10 @@
 from stemwright.core.errors import ModelFileError, OptionError
 from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.demucs.family import DEMUCS
+from stemwright.models.ibm_cnn.building import IBM_CNN
 from stemwright.models.registry.family import Family
 
-FAMILIES: tuple[Family, ...] = (DEMUCS,)
+FAMILIES: tuple[Family, ...] = (DEMUCS, IBM_CNN)
 """In the order in which they are asked."""
 
 

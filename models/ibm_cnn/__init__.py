@@ -1,0 +1,1 @@
+"""IBM-CNN: singing voice by classifying every bin of a magnitude spectrogram."""

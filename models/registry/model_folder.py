@@ -1,0 +1,55 @@
+"""Writing a model folder: what the families' builders share."""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+from pydantic import ValidationError
+
+from stemwright.core.errors import ModelFileError, OutputError
+from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest
+from stemwright.models.registry.model_files import record_of
+
+
+def manifest_of(**fields: Any) -> Manifest:
+    """Make a manifest of its fields.
+
+    Raises
+    ------
+    ModelFileError
+        No manifest can say that; the message names the field.
+    """
+    try:
+        return Manifest(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(
+            f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
+            "choose another name, or mend what the checkpoint says of itself",
+        ) from error
+
+
+def write_model_folder(folder: Path, model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+    """Write `model.onnx` and `manifest.json` into an existing folder.
+
+    Returns
+    -------
+    Manifest
+        The manifest with the record of the graph, as written.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    path = folder / GRAPH_FILE
+    try:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
+        ) from error
+    return manifest
