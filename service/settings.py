@@ -177,6 +177,11 @@ class Settings(BaseSettings):
     webhook_secret: SecretStr | None = Field(
         default=None, description="Secret that webhooks are signed with; without one none are sent."
     )
+    webhook_http: bool = Field(default=False, description="Whether webhooks may go by plain http.")
+    webhook_networks: Names = Field(
+        default=(),
+        description="Networks, as 10.1.0.0/16, that webhooks may reach though they are not public.",
+    )
 
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -296,6 +301,13 @@ def _check(settings: Settings) -> None:
         dialect = ""
     if dialect not in ("sqlite", "postgresql"):
         raise OptionError("database_url is no URL of SQLite or PostgreSQL", "write it like sqlite:///FILE")
+    for network in settings.webhook_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise OptionError(
+                f"webhook_networks has {network}, which is no network", "write it like 10.1.0.0/16"
+            ) from None
     if settings.dead_after_s <= 2 * settings.heartbeat_s:
         raise OptionError(
             f"dead_after_s = {settings.dead_after_s:g} leaves no room for a missed heartbeat",

@@ -110,6 +110,17 @@ WORKERS = Table(
     Column("seen", Float, nullable=False, index=True, comment="By the database's clock; 0: it has left."),
 )
 
+WEBHOOKS = Table(
+    "sw_webhook",
+    METADATA,
+    Column("job_id", String(40), ForeignKey("sw_job.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False, comment="Called when the job has ended."),
+    Column("settled", Float, comment="The job's end that was told, or given up; a retried job ends again."),
+    Column("attempts", Integer, nullable=False, default=0, comment="To tell the end that is due."),
+    Column("next_at", Float, comment="When to try; NULL where nothing is due."),
+    Column("note", Text, comment="How the last attempt ended."),
+    Index("sw_webhook_due", "next_at"),
+)
 
 VERSION = Table("sw_schema", METADATA, Column("version", Integer, primary_key=True))
 
