@@ -2,9 +2,12 @@
 
 import contextlib
 import importlib.metadata
+import importlib.util
+import os
 from collections.abc import AsyncIterator, Iterator
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from stemwright.service.api.catalogue import ModelCatalogue
@@ -40,21 +43,24 @@ _EXPOSED = (
 )  # fmt: skip
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the application; connections are opened when it starts, and closed when it ends.
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """Build the application.
 
     Parameters
     ----------
     settings
         All of them.
+    service
+        What is open already; None to open it when the application starts, and close it when it ends.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_service(settings) as service:
-            app.state.service = service
+        given = contextlib.nullcontext(service) if service is not None else open_service(settings)
+        with given as opened:
+            app.state.service = opened
             yield
-            service.closing.set()
+            opened.closing.set()
 
     app = FastAPI(
         title="stemwright",
@@ -65,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False},
+        telemetry=_telemetry(),
     )
     for module in _MODULES:
         app.include_router(module.router)
@@ -88,6 +94,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(SiteMiddleware, hosts=hosts, origins=settings.cors_origins)
     app.add_middleware(RequestMiddleware)
     return app
+
+
+def _telemetry() -> TelemetryConfig:
+    """Trace requests where OpenTelemetry's SDK is installed and told where to send the spans."""
+    wanted = any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ)
+    there = wanted and importlib.util.find_spec("opentelemetry.sdk") is not None
+    return TelemetryConfig(
+        tracing=there, metrics=False, logs=False, operation_spans=False, auto_configure=there
+    )
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from stemwright.core.errors import StemwrightError
-from stemwright.service.api.logs import request_id
 from stemwright.service.errors import BusyError, TooManyError
+from stemwright.service.logs import request_id
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -51,8 +51,14 @@ COMMANDS = {
     "models": Command(
         module="stemwright.service.cli.models", summary="Pull, list, check, import and export models."
     ),
+    "serve": Command(
+        module="stemwright.service.cli.serve", summary="Serve separation over HTTP, with a worker."
+    ),
     "worker": Command(
         module="stemwright.service.cli.worker", summary="Do the jobs of a server, on this machine."
+    ),
+    "keys": Command(
+        module="stemwright.service.cli.keys", summary="Create, list and revoke API keys of the service."
     ),
     "doctor": Command(
         module="stemwright.service.cli.doctor", summary="Check this machine and this installation."

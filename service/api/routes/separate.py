@@ -72,14 +72,22 @@ async def separate(
 
 async def _wait(service: Service, caller: Caller, job: JobView, wait_s: float) -> JobView:
     """Return the job when it has ended, or as it stands after the time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            events = service.board.events(job.id, owner=caller.owner)
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if event.final or service.closing.is_set():
-                        break
+    waits = [asyncio.ensure_future(service.closing.wait()), asyncio.ensure_future(_end(service, caller, job))]
+    try:
+        await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
     return await service.board.get(job.id, owner=caller.owner)
+
+
+async def _end(service: Service, caller: Caller, job: JobView) -> None:
+    """Return when the job has ended."""
+    async with contextlib.aclosing(service.board.events(job.id, owner=caller.owner)) as events:
+        async for event in events:
+            if event.final:
+                return
 
 
 async def _answer(request: Request, service: Service, job: JobView) -> Response | None:
