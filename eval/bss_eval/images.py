@@ -1,0 +1,320 @@
+"""BSS Eval version 4: SDR, ISR, SIR and SAR of stereo images, frame by frame, with filters of the track.
+
+Definitions (museval 0.4.1): for source j with reference image s, estimate e, projection P_j of e on
+the reference j and P on all references,
+
+    SDR = |s|^2 / |e - s|^2            ISR = |s|^2 / |P_j - s|^2
+    SIR = |P_j|^2 / |P - P_j|^2        SAR = |P|^2 / |e - P|^2
+
+in dB, energies over all channels and over the frame with the filters' tails. Each frame's references
+are cut first and filtered then. All signals fit into the transform that filters them, so that their
+energies are sums over the spectrum (Parseval) and nothing is transformed back.
+
+References
+----------
+F.-R. Stöter, A. Liutkus, N. Ito, "The 2018 signal separation evaluation campaign", LVA/ICA 2018.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from stemwright.core.errors import InputError, OptionError
+from stemwright.eval.bss_eval.projection import EXACT, ROBUST, Correlations, Doubles, Loading
+
+Complexes = npt.NDArray[np.complex128]
+METRICS = ("SDR", "ISR", "SIR", "SAR")
+
+
+class Pairs(Protocol):
+    """References and their estimates, of equal length, read as often as needed."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the J sources."""
+
+    @property
+    def samples(self) -> int:
+        """Length T."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate in Hz."""
+
+    def blocks(self, size: int) -> Iterator[tuple[Doubles, Doubles]]:
+        """Yield references and estimates from the start, shapes=(J, C, size); the last may be shorter."""
+
+
+@dataclass(frozen=True)
+class ArrayPairs:
+    """Pairs in memory, shapes=(J, C, T)."""
+
+    names: tuple[str, ...]
+    references: Doubles
+    estimates: Doubles
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        if self.references.shape != self.estimates.shape or self.references.ndim != 3:
+            raise InputError(
+                f"references have shape {self.references.shape}, estimates {self.estimates.shape}",
+                "give both as (sources, channels, samples)",
+            )
+
+    @property
+    def samples(self) -> int:
+        """Length T."""
+        return int(self.references.shape[-1])
+
+    def blocks(self, size: int) -> Iterator[tuple[Doubles, Doubles]]:
+        """See Pairs.blocks."""
+        for start in range(0, self.samples, size):
+            span = np.s_[..., start : start + size]
+            yield self.references[span].astype(np.float64), self.estimates[span].astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOptions:
+    """How images are scored.
+
+    Parameters
+    ----------
+    window_s, hop_s
+        Frames in seconds; a rest shorter than a window is not scored.
+    taps
+        Length of the filters.
+    exact
+        Do as museval does: no loading of the diagonal to speak of, and a source that is silent over the
+        whole track is an error. Otherwise such a source is left out of the projections and has no scores.
+    threads
+        Frames scored at a time.
+    """
+
+    window_s: float = 1.0
+    hop_s: float = 1.0
+    taps: int = 512
+    exact: bool = False
+    threads: int = 2
+
+    @property
+    def loading(self) -> Loading:
+        """What is added to the diagonal."""
+        return EXACT if self.exact else ROBUST
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageScores:
+    """Scores of every source.
+
+    Parameters
+    ----------
+    names
+        The sources.
+    values
+        dB, shape=(4, J, frames), in the order of METRICS; NaN in frames where a reference or an estimate
+        is silent.
+    window_s, hop_s
+        Frames.
+    reasons
+        Why a source has no scores at all, by its name.
+    """
+
+    names: tuple[str, ...]
+    values: Doubles
+    window_s: float
+    hop_s: float
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def median(self, metric: str) -> dict[str, float]:
+        """Median over the frames that have a value, NaN where none has; infinite values do not count."""
+        rows = self.values[METRICS.index(metric)]
+        kept = [row[np.isfinite(row)] for row in rows]
+        return {
+            name: float(np.median(row)) if row.size else float("nan")
+            for name, row in zip(self.names, kept, strict=True)
+        }
+
+
+def score_images(pairs: Pairs, options: ImagesOptions | None = None) -> ImageScores:
+    """Score estimates against references.
+
+    Raises
+    ------
+    OptionError
+        Frames or filters that make no sense.
+    InputError
+        Samples that are not finite; with `exact`, a source that is silent throughout.
+    """
+    options = options or ImagesOptions()
+    window, hop = int(options.window_s * pairs.sample_rate), int(options.hop_s * pairs.sample_rate)
+    if window < 1 or hop < 1 or options.taps < 1:
+        raise OptionError("windows, hops and filters need at least one sample", "use 1 s, 1 s and 512 taps")
+    window = min(window, pairs.samples)
+    survey = _survey(pairs, options.taps)
+    silent = [index for index, sounds in enumerate(survey.sounds) if not sounds]
+    if silent and options.exact:
+        names = ", ".join(pairs.names[index] for index in silent)
+        raise InputError(
+            f"silent over the whole track: {names}", "leave the source out, or score without exact"
+        )
+    kept = [index for index in range(len(pairs.names)) if index not in silent]
+    count = (pairs.samples - window + hop) // hop
+    values = np.full((len(METRICS), len(pairs.names), count), np.nan)
+    if kept:
+        scorer = _FrameScorer(survey, kept, window, options)
+        with ThreadPoolExecutor(options.threads) as executor:
+            frames = _frames(pairs, window, hop, count)
+            for index, scores in enumerate(_ordered(executor, scorer.score, frames, options.threads)):
+                values[:, kept, index] = scores
+    return ImageScores(
+        names=pairs.names,
+        values=values,
+        window_s=window / pairs.sample_rate,
+        hop_s=hop / pairs.sample_rate,
+        reasons={
+            pairs.names[index]: "the reference or the estimate is silent throughout" for index in silent
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Survey:
+    """What the first reading finds: correlations of all channels, and which sources sound at all."""
+
+    correlations: Correlations
+    sounds: tuple[bool, ...]
+    channels: int
+
+
+def _survey(pairs: Pairs, taps: int) -> _Survey:
+    correlations: Correlations | None = None
+    sounds = np.zeros(len(pairs.names), bool)
+    estimated = np.zeros(len(pairs.names), bool)
+    channels = 0
+    for references, estimates in pairs.blocks(max(pairs.sample_rate, taps)):
+        if not (np.isfinite(references).all() and np.isfinite(estimates).all()):
+            raise InputError("the audio holds values that are not finite", "write the stems again")
+        channels = references.shape[1]
+        count = len(pairs.names) * channels
+        if correlations is None:
+            correlations = Correlations(count, taps)
+        correlations.add(references.reshape(count, -1), estimates.reshape(count, -1))
+        sounds |= ~_silent(references)
+        estimated |= ~_silent(estimates)
+    if correlations is None:
+        raise InputError("the audio has no samples", "check the files")
+    return _Survey(correlations=correlations, sounds=tuple(sounds & estimated), channels=channels)
+
+
+def _silent(sources: Doubles) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell which sources' channels add up to zero at every sample, as museval does (L = -R is silent)."""
+    silent: np.ndarray[tuple[int], np.dtype[np.bool_]] = ~sources.sum(axis=1).any(axis=1)
+    return silent
+
+
+def _frames(pairs: Pairs, window: int, hop: int, count: int) -> Iterator[tuple[Doubles, Doubles]]:
+    """Yield windows of both, shapes=(J, C, window)."""
+    held: list[Doubles] | None = None
+    start = given = 0
+    for block in pairs.blocks(max(window, hop)):
+        held = (
+            list(block)
+            if held is None
+            else [np.concatenate(two, axis=-1) for two in zip(held, block, strict=True)]
+        )
+        while given < count and given * hop - start + window <= held[0].shape[-1]:
+            first = given * hop - start
+            yield held[0][..., first : first + window], held[1][..., first : first + window]
+            given += 1
+        done = min(max(given * hop - start, 0), held[0].shape[-1])
+        held = [part[..., done:] for part in held]
+        start += done
+
+
+def _ordered(
+    executor: ThreadPoolExecutor,
+    work: Callable[[tuple[Doubles, Doubles]], Doubles],
+    items: Iterator[tuple[Doubles, Doubles]],
+    ahead: int,
+) -> Iterator[Doubles]:
+    """Map in order with at most `ahead` items in memory beyond the one that is given out."""
+    waiting: deque[Future[Doubles]] = deque()
+    for item in items:
+        waiting.append(executor.submit(work, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+class _FrameScorer:
+    """Scores frames with the filters of a track.
+
+    Parameters
+    ----------
+    survey
+        The track.
+    kept
+        Sources that take part.
+    window
+        Samples of a frame.
+    options
+        Filters and loading.
+    """
+
+    def __init__(self, survey: _Survey, kept: list[int], window: int, options: ImagesOptions) -> None:
+        channels, correlations = survey.channels, survey.correlations
+        self._kept, self._window = kept, window
+        self._length = window + options.taps - 1
+        self._size = scipy.fft.next_fast_len(self._length, real=True)
+        rows = [source * channels + channel for source in kept for channel in range(channels)]
+        every = correlations.filters(rows, rows, options.loading)
+        self._on_all = self._spectra(every)
+        own = []
+        for source in kept:
+            mine = [source * channels + channel for channel in range(channels)]
+            own.append(self._spectra(correlations.filters(mine, mine, options.loading)))
+        self._on_own = np.stack(own)
+
+    def score(self, frame: tuple[Doubles, Doubles]) -> Doubles:
+        """Scores of a frame, shape=(4, kept sources)."""
+        references, estimates = (part[self._kept] for part in frame)
+        scores = np.full((len(METRICS), len(self._kept)), np.nan)
+        if _silent(references).any() or _silent(estimates).any():
+            return scores
+        sources, channels, _ = references.shape
+        spectra, estimated = self._spectra(references), self._spectra(estimates)
+        flat = spectra.reshape(sources * channels, -1)
+        on_all = np.einsum("rf,rtf->tf", flat, self._on_all).reshape(estimated.shape)
+        on_own = np.einsum("jrf,jrtf->jtf", spectra, self._on_own)
+        signal = np.square(references).sum(axis=(1, 2))
+        noise = np.square(estimates - references).sum(axis=(1, 2))
+        scores[0] = _decibels(signal, noise)
+        scores[1] = _decibels(signal, self._energy(on_own - spectra))
+        scores[2] = _decibels(self._energy(on_own), self._energy(on_all - on_own))
+        scores[3] = _decibels(self._energy(on_all), self._energy(estimated - on_all))
+        return scores
+
+    def _spectra(self, signals: Doubles) -> Complexes:
+        return np.asarray(scipy.fft.rfft(signals, self._size))
+
+    def _energy(self, spectra: Complexes) -> Doubles:
+        """Energy of each source's signals over channels and time, from their half spectra."""
+        power = np.square(spectra.real) + np.square(spectra.imag)
+        total = 2 * power.sum(axis=-1) - power[..., 0]
+        if self._size % 2 == 0:
+            total -= power[..., -1]
+        return np.asarray(total.sum(axis=-1) / self._size)
+
+
+def _decibels(signal: Doubles, noise: Doubles) -> Doubles:
+    """10 log10 of the ratio; +inf where there is no noise at all."""
+    ratio = np.divide(signal, noise, out=np.full_like(signal, np.inf), where=noise != 0)
+    with np.errstate(divide="ignore"):  # no signal at all is -inf
+        return np.asarray(10 * np.log10(ratio))
