@@ -291,6 +291,22 @@ class TestStandalone:
         (result,) = run(standalone_model(core, graph, 1, STEM_COUNT, samples), waveform=waveform)
         assert relative_error(result, expected) < 1e-5
 
+    def test_a_gate_is_in_the_graph(self) -> None:
+        samples, pairs = 2000, [("magnitude", "mask"), ("waveform", "waveform")]
+        core = Core(SMALL, 1, samples).model(pairs)
+        waveform = noise(1, 1, samples)
+        results = []
+        for gate in (None, 0.5):
+            graph = signature(pairs, SMALL).model_copy(update={"gate": gate})
+            built = model_inputs(graph, waveform)
+            values = run(core, **built.arrays)
+            outputs = {port.name: value for port, value in zip(graph.outputs, values, strict=True)}
+            expected = stems_from_outputs(graph, outputs, built.spectrum, samples)
+            (result,) = run(standalone_model(core, graph, 1, STEM_COUNT, samples), waveform=waveform)
+            assert relative_error(result, expected) < 1e-5
+            results.append(result)
+        assert relative_error(results[1], results[0]) > 1e-3
+
     def test_the_core_is_left_alone_and_its_metadata_kept(self) -> None:
         core = Core(SMALL, 1, 1000).model([("cac", "cac")])
         before = core.SerializeToString(deterministic=True)
