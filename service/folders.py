@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from stemwright.core.audio.source import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError, OptionError, StemwrightError
 from stemwright.service.naming import safe_name, same_file_key
 
@@ -26,10 +27,6 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 MIXTURE = "mixture.wav"
 STEM_SUFFIX = ".stem.mp4"
-AUDIO_SUFFIXES = frozenset(
-    ".aac .ac3 .aif .aifc .aiff .alac .amr .ape .au .caf .dsf .eac3 .flac .m4a .m4b .mka .mp2 .mp3 .mp4"
-    " .mkv .mov .mpc .oga .ogg .opus .ra .rf64 .snd .spx .tta .w64 .wav .wave .weba .webm .wma .wv".split()
-)
 _LINK_REMEDY = "put the recording itself there, or run batch on the folder that the link leads to"
 
 
