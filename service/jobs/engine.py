@@ -105,14 +105,14 @@ class JobEngine:
         )
         self._write_stream: Callable[[dict[str, Any]], None] = lambda value: DBOS.write_stream(STREAM, value)
         self._steps = {
-            name: DBOS.step(name=name, retries_allowed=False)(step)
+            name: DBOS.step(name=name, retries_allowed=False)(_function(step))
             for name, step in (
                 ("probe", self._probe),
                 ("separate", self._separate),
                 ("publish", self._publish),
             )
         }
-        DBOS.workflow(name=WORKFLOW, max_recovery_attempts=self._max_attempts - 1)(self._work)
+        DBOS.workflow(name=WORKFLOW, max_recovery_attempts=self._max_attempts - 1)(_function(self._work))
         DBOS.listen_queues([self._queue])
         DBOS.launch()
 
@@ -249,3 +249,12 @@ class JobEngine:
             self._workshop.drop_attempt(attempt)
         except BusyError as error:
             _LOG.warning("job %s: files are left to the sweeper: %s", attempt.job_id, error.message)
+
+
+def _function(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that DBOS can write its marks on; a bound method takes none."""
+
+    def call(*arguments: Any) -> Any:
+        return method(*arguments)
+
+    return call
