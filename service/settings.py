@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     webhook_http: bool = Field(default=False, description="Whether webhooks may go by plain http.")
     webhook_networks: Names = Field(
         default=(),
-        description="Networks, as 10.1.0.0/16, that webhooks may reach though they are not public.",
+        description="Networks, as 10.1.0.0/16, that webhooks may reach though not public.",
     )
 
     # Logs

@@ -124,9 +124,7 @@ def check_wish(url: str | None, settings: "Settings") -> None:
     if url is None:
         return
     if settings.webhook_secret is None:
-        raise RefusedAddressError(
-            "this service sends no webhooks", "leave webhook_url out and follow the job"
-        )
+        raise RefusedAddressError("this service sends no webhooks", "leave webhook_url out, follow the job")
     check_url(url, WebhookRules.from_settings(settings))
 
 
