@@ -12,7 +12,19 @@ from typing import Any, Literal
 _REQUEST: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 _JOB: contextvars.ContextVar[str] = contextvars.ContextVar("job_id", default="")
 # Libraries whose chatter at INFO says nothing to an operator.
-_QUIET = ("httpx", "httpcore", "botocore", "aiobotocore", "s3fs", "urllib3", "multipart", "python_multipart")
+_QUIET = (
+    "dbos",
+    "uvicorn",
+    "uvicorn.error",
+    "httpx",
+    "httpcore",
+    "botocore",
+    "aiobotocore",
+    "s3fs",
+    "urllib3",
+    "multipart",
+    "python_multipart",
+)
 _SECRETS = re.compile(
     r"""swk_[A-Za-z0-9_-]+|(?i:bearer)\s+[^\s"']+|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)|(?<=stemwright_session=)[^;\s]+"""
 )
@@ -88,10 +100,10 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("stemwright").setLevel(root.level)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "dbos"):
         logger = logging.getLogger(name)
         logger.handlers[:] = []
         logger.propagate = True
-    logging.getLogger("uvicorn.access").disabled = True  # the access log is ours
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stemwright.core.errors import EXIT_OK, OptionError
 from stemwright.service.jobs.supervisor import Supervisor
+from stemwright.service.logs import configure_logs
 from stemwright.service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def work(request: Request) -> int:
 
 
 def _work_here(settings: Settings, request: Request) -> None:
+    configure_logs(settings.log_level, settings.log_format)
     from stemwright.service.jobs.worker import Worker, run_worker
 
     worker = Worker(settings, settings.queues[0])

@@ -1,6 +1,7 @@
 """What a job made: stem files, all of them as a zip, overviews and pieces for players."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -25,7 +26,7 @@ from stemwright.service.api.ranges import (
 from stemwright.service.api.routes.jobs import JobId
 from stemwright.service.errors import BusyError, NotFoundError
 from stemwright.service.jobs.model import JobStatus, JobView, StemView
-from stemwright.service.storage import Storage, result_key
+from stemwright.service.storage import Storage
 
 router = APIRouter(tags=["results"])
 
@@ -190,7 +191,7 @@ def _zipped(storage: Storage, job: JobView) -> tuple[Iterator[bytes], int]:
     for stem in job.stems:
         storage.size(stem.key)  # a file that is gone must be an answer, not half a zip
         stream.add(storage.open_range(stem.key), stem.file, size=stem.size)
-    stream.add(storage.read_bytes(result_key(job.id)), "result.json")
+    stream.add(json.dumps(job.result, indent=2, ensure_ascii=False).encode() + b"\n", "result.json")
     return iter(stream), len(stream)
 
 
