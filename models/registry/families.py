@@ -2,11 +2,12 @@
 
 from stemwright.core.errors import ModelFileError, OptionError
 from stemwright.models.checkpoints import Checkpoint
+from stemwright.models.conv_tasnet.family import CONV_TASNET
 from stemwright.models.demucs.family import DEMUCS
 from stemwright.models.ibm_cnn.building import IBM_CNN
 from stemwright.models.registry.family import Family
 
-FAMILIES: tuple[Family, ...] = (DEMUCS, IBM_CNN)
+FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN)
 """In the order in which they are asked."""
 
 

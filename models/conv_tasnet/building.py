@@ -1,0 +1,160 @@
+"""From a Conv-TasNet checkpoint to a model folder."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stemwright.core.errors import ModelFileError, OutputError
+from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.conv_tasnet.configs import ConvTasNetConfig
+from stemwright.models.conv_tasnet.graph import INPUT, OUTPUT, build_graph, state_tensors
+from stemwright.models.conv_tasnet.naming import renamed_tensors
+from stemwright.models.conv_tasnet.origins import Variant, variant_of
+from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
+from stemwright.models.graphs.weightless import Storage
+from stemwright.models.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    AudioFormat,
+    ChunkPlan,
+    Graph,
+    GraphInput,
+    GraphOutput,
+    Licence,
+    Manifest,
+    ScaleFit,
+    Streaming,
+    TrackNormalisation,
+    WeightsOrigin,
+)
+from stemwright.models.registry.model_files import record_of
+
+WINDOW_S = 8
+"""Length of a call: of the reference's chunks for music; for speech twice the paper's training segments,
+so that global norms see what they were trained on. Chosen here for speech."""
+
+_CITATION = (
+    "Luo & Mesgarani, Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech "
+    "Separation, IEEE/ACM TASLP 27(8), 2019"
+)
+
+
+def build_model_folder(
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    folder: Path,
+    storage: Storage = "float16",
+    licence: Licence = UNKNOWN_LICENCE,
+    origin: WeightsOrigin | None = None,
+) -> Manifest:
+    """Write `model.onnx` and `manifest.json` for a checkpoint; see registry.family.BuildFolder.
+
+    Raises
+    ------
+    ModelFileError
+        The checkpoint leaves open which variant it is, there is no graph for it, or a tensor does not fit.
+    OutputError
+        The folder cannot be written.
+    """
+    variant = variant_of(checkpoint)
+    tensors = renamed_tensors(variant, checkpoint.tensors)
+    model = build_graph(variant.config, tensors, storage)
+    digest = content_digest(checkpoint.tensors)
+    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
+    try:
+        manifest = manifest_of(variant, name=name, licence=licence, origin=origin)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(
+            f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
+            "choose another name, or a checkpoint whose stems have plain names",
+        ) from error
+    path = folder / GRAPH_FILE
+    try:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
+        ) from error
+    return manifest
+
+
+def manifest_of(
+    variant: Variant,
+    *,
+    name: str,
+    licence: Licence = UNKNOWN_LICENCE,
+    origin: WeightsOrigin | None = None,
+) -> Manifest:
+    """Return the manifest of a variant; raises pydantic's ValidationError if a name cannot be used."""
+    config = variant.config
+    speakers = variant.stems is None
+    latency = Streaming(latency_samples=config.hop) if config.streamable else None
+    return Manifest(
+        name=name,
+        family="conv_tasnet",
+        task="speech" if speakers else "music",
+        description=describe(variant),
+        licence=licence,
+        citation=_CITATION,
+        stems=_speakers(config.sources) if variant.stems is None else variant.stems,
+        stem_kind="interchangeable" if speakers and config.sources > 1 else "fixed",
+        audio=AudioFormat(
+            sample_rate=config.sample_rate,
+            channels=config.audio_channels,
+            mode="downmix" if config.audio_channels == 1 else "native",
+        ),
+        plan=_plan(config, speakers=speakers),
+        graph=Graph(
+            inputs=(GraphInput(name=INPUT, role="waveform"),),
+            outputs=(GraphOutput(name=OUTPUT, role="waveform"),),
+            batch="one" if config.streamable else "dynamic",
+            state=state_tensors(config),
+        ),
+        # SI-SNR, by which networks for speakers are trained, leaves the scale open.
+        scale_fit=ScaleFit() if speakers and not config.streamable else None,
+        normalisation=None if speakers else TrackNormalisation(),
+        streaming=latency,
+        origin=origin or WeightsOrigin(),
+    )
+
+
+def describe(variant: Variant) -> str:
+    """Describe a variant in one line."""
+    config = variant.config
+    what = f"{config.sources} speakers" if variant.stems is None else ", ".join(variant.stems)
+    how = "causal, streamable" if config.streamable else "causal" if config.causal else "non-causal"
+    return (
+        f"Conv-TasNet: {what}, {config.sample_rate:g} Hz, filters of {config.filter_length} samples, {how}, "
+        f"{config.norm} norms, {config.mask} masks"
+    )
+
+
+def architecture_of(checkpoint: Checkpoint) -> str:
+    """Describe the network of a checkpoint in one line; raises ModelFileError as variant_of does."""
+    return describe(variant_of(checkpoint))
+
+
+def _speakers(count: int) -> tuple[str, ...]:
+    return ("speech",) if count == 1 else tuple(f"speaker{index + 1}" for index in range(count))
+
+
+def _plan(config: ConvTasNetConfig, *, speakers: bool) -> ChunkPlan:
+    samples = WINDOW_S * config.sample_rate // config.hop * config.hop
+    size = {"input_samples": samples, "output_samples": samples}
+    if config.streamable:
+        return ChunkPlan(
+            **size, overlap=0, window="rectangular", tail="end", time="variable", multiple=config.hop
+        )
+    if speakers:
+        # A window around the end: of a few frames alone a global norm makes nothing good.
+        return ChunkPlan(
+            **size, overlap=0.5, window="hann", tail="centred", time="variable", multiple=config.hop
+        )
+    return ChunkPlan(  # demucs v2, apply_model(split=True)
+        **size, overlap=0.25, window="triangle", tail="end", time="variable", multiple=config.hop
+    )
