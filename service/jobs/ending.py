@@ -14,6 +14,7 @@ from stemwright.service.jobs.submitting import check_limits
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
 from stemwright.service.storage import Storage, job_prefix, upload_prefix
+from stemwright.service.webhooks.outbox import order_again
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -137,6 +138,7 @@ def retry_job(
                 updated_at=time.time(),
             )
         )
+        order_again(connection, job_id)
     with translated():
         client.rewind_workflow(
             job_id,

@@ -14,6 +14,8 @@ from stemwright.service.jobs.schema import JOBS, UPLOADS
 from stemwright.service.jobs.truth import VERSION, WORKFLOW
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
+from stemwright.service.webhooks.addresses import check_wish
+from stemwright.service.webhooks.outbox import order
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -36,6 +38,8 @@ def submit(
     database: Database, client: "DBOSClient", settings: Settings, wanted: Submission
 ) -> tuple[RowMapping, bool]:
     """Take a job; return its row, and whether it is new."""
+    webhook = wanted.spec.webhook_url
+    check_wish(webhook, settings)
     with database.writing() as connection:
         database.lock(connection, f"owner {wanted.owner}")
         earlier = _earlier(connection, wanted)
@@ -63,6 +67,8 @@ def submit(
                 updated_at=now,
             )
         )
+        if webhook is not None:
+            order(connection, job_id, webhook)
         client.enqueue_in_transaction(
             connection,
             {

@@ -25,6 +25,8 @@ from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.jobs.warm import WarmEngines
 from stemwright.service.settings import Settings
 from stemwright.service.storage import Storage
+from stemwright.service.webhooks.addresses import WebhookRules
+from stemwright.service.webhooks.outbox import WebhookOutbox
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,11 +109,22 @@ class Worker:
                 stop=self._stop,
             )
             keeper.start()
+            self._send_webhooks(database)
             self._wait(database, engine, once=once)
             engine.drain(client, settings.grace_s)
         finally:
             pulse.stop()
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _send_webhooks(self, database: Database) -> None:
+        secret = self._settings.webhook_secret
+        if secret is None:
+            return
+        rules = WebhookRules.from_settings(self._settings)
+        outbox = WebhookOutbox(database, secret.get_secret_value(), rules)
+        threading.Thread(
+            target=outbox.run, args=(self._stop,), name="stemwright-webhooks", daemon=True
+        ).start()
 
     def _warm_up(self) -> None:
         """Open the default model's sessions, so that the first job need not wait and health is true."""

@@ -102,6 +102,9 @@ class WebhookOutbox:
             except BusyError as error:
                 _LOG.warning("webhooks wait: %s", error.message)
                 sent = 0
+            except Exception:
+                _LOG.exception("a webhook could not be sent")  # the others go on
+                sent = 0
             if not sent:
                 # workers that started together should not look at the same time for ever
                 stop.wait(tick_s * random.uniform(0.8, 1.2))
