@@ -1,7 +1,7 @@
 """The Demucs networks that have a graph here, and the manifests of models made from them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -15,7 +15,10 @@ from stemwright.models.demucs.configs import (
     HDemucsConfig,
     HTDemucsConfig,
     NetworkConfig,
+    PaperDemucsConfig,
+    TimeDemucsConfig,
 )
+from stemwright.models.demucs.waveform.lengths import valid_length
 from stemwright.models.manifest import (
     AudioFormat,
     ChunkPlan,
@@ -64,7 +67,7 @@ class Architecture:
     config
         The network's settings.
     segment_samples
-        Length that the graph takes; fixed, as the released networks are used at one length.
+        Length that one call separates; fixed, as the released networks are used at one length.
     batch
         Whether the graph takes any batch.
     parameters
@@ -87,15 +90,35 @@ class Architecture:
         return GRAPHS_DIR / f"{self.name}.onnx"
 
     @property
+    def hybrid(self) -> bool:
+        """Whether the network takes a spectrum besides the waveform."""
+        return isinstance(self.config, HTDemucsConfig | HDemucsConfig)
+
+    @property
+    def input_samples(self) -> int:
+        """Length that the graph takes: of waveform networks the next valid one, with context around."""
+        if isinstance(self.config, PaperDemucsConfig | TimeDemucsConfig):
+            return valid_length(self.config, self.segment_samples)
+        return self.segment_samples
+
+    @property
     def plan(self) -> ChunkPlan:
         """Chunk plan of demucs.apply.apply_model: triangle, a quarter overlapping, centred tail."""
-        return ChunkPlan(input_samples=self.segment_samples, output_samples=self.segment_samples)
+        return ChunkPlan(
+            input_samples=self.input_samples,
+            output_samples=self.segment_samples,
+            output_offset=(self.input_samples - self.segment_samples) // 2,
+        )
 
     @property
     def graph(self) -> Graph:
         """Signature of the graph."""
+        mixture = GraphInput(name="mixture", role="waveform")
+        if not self.hybrid:
+            stems = GraphOutput(name="stems", role="waveform")
+            return Graph(inputs=(mixture,), outputs=(stems,), batch=self.batch)
         return Graph(
-            inputs=(GraphInput(name="mixture", role="waveform"), GraphInput(name="spectrum", role="cac")),
+            inputs=(mixture, GraphInput(name="spectrum", role="cac")),
             outputs=(GraphOutput(name="spectra", role="cac"), GraphOutput(name="waveforms", role="waveform")),
             transform=HYBRID_TRANSFORM,
             batch=self.batch,
@@ -104,6 +127,9 @@ class Architecture:
 
 _HTDEMUCS_CITATION = (
     "S. Rouard, F. Massa, A. Défossez, Hybrid Transformers for Music Source Separation, ICASSP 2023"
+)
+_DEMUCS_CITATION = (
+    "A. Défossez, N. Usunier, L. Bottou, F. Bach, Music Source Separation in the Waveform Domain, 2021"
 )
 _HDEMUCS_CITATION = "A. Défossez, Hybrid Spectrogram and Waveform Source Separation, MDX workshop 2021"
 
@@ -128,16 +154,73 @@ HTDEMUCS_6S = Architecture(
 HDEMUCS = Architecture(
     name="hdemucs",
     config=HDemucsConfig(),
-    segment_samples=1_940_400,  # 44 s, the segment of the released bag
+    segment_samples=44 * SAMPLE_RATE,  # the segment of the released bags
     batch="one",
     parameters=83_637_832,
     description="Hybrid Demucs (v3): two U-Nets with LSTM and local attention inside",
     citation=_HDEMUCS_CITATION,
 )
+DEMUCS_V3 = Architecture(
+    name="demucs_v3",
+    config=TimeDemucsConfig(),
+    segment_samples=44 * SAMPLE_RATE,
+    batch="one",
+    parameters=133_753_064,
+    description="Demucs v3 in the time domain: a U-Net with residual branches, LSTM and local attention",
+    citation=_HDEMUCS_CITATION,
+)
+DEMUCS_V3_PLAIN = replace(
+    DEMUCS_V3,
+    name="demucs_v3_plain",
+    config=TimeDemucsConfig(normalise=False),
+    description="Demucs v3 in the time domain, without normalisation inside",
+)
+DEMUCS_V2 = Architecture(
+    name="demucs_v2",
+    config=PaperDemucsConfig(),
+    segment_samples=40 * SAMPLE_RATE,  # Demucs.segment_length of the reference
+    batch="one",
+    parameters=265_679_496,
+    description="Demucs v2: the U-Net with an LSTM of the paper, at twice the sample rate",
+    citation=_DEMUCS_CITATION,
+)
+DEMUCS_V2_48 = replace(
+    DEMUCS_V2,
+    name="demucs_v2_48",
+    config=PaperDemucsConfig(channels=48),
+    parameters=149_462_504,
+    description="Demucs v2 with 48 channels",
+)
+DEMUCS_V1 = replace(
+    DEMUCS_V2,
+    name="demucs_v1",
+    config=PaperDemucsConfig(channels=100, resample=False),
+    parameters=648_548_208,
+    description="Demucs v1: the U-Net with an LSTM of the paper's first version, 100 channels",
+)
+
+SHORT_SECONDS = 10
+
+
+def shortened(architecture: Architecture) -> Architecture:
+    """Return the same network in segments of 10 s, which need a fraction of the memory."""
+    return replace(
+        architecture,
+        name=f"{architecture.name}_{SHORT_SECONDS}s",
+        segment_samples=SHORT_SECONDS * SAMPLE_RATE,
+        description=f"{architecture.description}; in segments of {SHORT_SECONDS} s",
+    )
+
+
+_LONG = (HDEMUCS, DEMUCS_V3, DEMUCS_V3_PLAIN, DEMUCS_V2, DEMUCS_V2_48, DEMUCS_V1)
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
-    {architecture.name: architecture for architecture in (HTDEMUCS, HTDEMUCS_6S, HDEMUCS)}
+    {
+        architecture.name: architecture
+        for architecture in (HTDEMUCS, HTDEMUCS_6S, *_LONG, *map(shortened, _LONG))
+    }
 )
+"""All that there are graphs for; of several with one network, the first is the reference's segment."""
 
 AUDIO = AudioFormat(sample_rate=SAMPLE_RATE, channels=2)
 NORMALISATION = TrackNormalisation()

@@ -7,6 +7,7 @@ are found with the first set and must hold for the second.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,22 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from stemwright.core.errors import InternalError
 from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
 from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig
-from stemwright.models.demucs.network import HDemucs, HTDemucs, build_network
+from stemwright.models.demucs.network import HDemucs, HTDemucs, Network, build_network
+from stemwright.models.demucs.waveform.layers import trim_centre
+from stemwright.models.demucs.waveform.network import PaperDemucs, TimeDemucs
 from stemwright.models.graphs.export import export_network, make_checked_weightless, random_state, state_of
 from stemwright.models.graphs.recipes import Computed, State
-from stemwright.models.graphs.weightless import WeightlessGraph
+from stemwright.models.graphs.weightless import WeightlessGraph, compare
+from stemwright.models.graphs.widening import widened
+
+WIDTHS = (8, 16, 24)
 
 
 class _Core(nn.Module):
-    """A network's `core` as `forward`, which is what the exporter takes."""
+    """A hybrid network's `core` as `forward`, which is what the exporter takes."""
 
     def __init__(self, net: HTDemucs | HDemucs) -> None:
         super().__init__()
@@ -33,16 +40,30 @@ class _Core(nn.Module):
         return self.net.core(mixture, spectrum)
 
 
-def random_network(architecture: Architecture, seed: int) -> HTDemucs | HDemucs:
+class _Trimmed(nn.Module):
+    """A waveform network that gives back exactly the segment in the middle of its input."""
+
+    def __init__(self, net: PaperDemucs | TimeDemucs, samples: int) -> None:
+        super().__init__()
+        self.net, self.samples = net, samples
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        return trim_centre(self.net(mixture), self.samples)
+
+
+def random_network(architecture: Architecture, seed: int) -> Network:
     """Return the network with every parameter random, also those that start as constants."""
     net = build_network(architecture.config).eval()
     random_state(net, seed)
     return net
 
 
-def export_core(net: HTDemucs | HDemucs, architecture: Architecture) -> onnx.ModelProto:
-    """Export the part between the transforms, at the architecture's segment length."""
-    samples = architecture.segment_samples
+def export_core(net: Network, architecture: Architecture) -> onnx.ModelProto:
+    """Export what lies between the transforms, or a waveform network, at the architecture's length."""
+    samples = architecture.input_samples
+    if isinstance(net, PaperDemucs | TimeDemucs):
+        trimmed = _Trimmed(net, architecture.segment_samples)
+        return export_network(trimmed, (torch.zeros(1, 2, samples),), inputs=["mixture"], outputs=["stems"])
     frames = -(-samples // HOP)
     # An example batch of 2, since an exporter takes a size of 1 for a constant.
     batch = 2 if architecture.batch == "dynamic" else 1
@@ -80,13 +101,37 @@ def position_codes(architecture: Architecture) -> tuple[Computed, ...]:
 
 
 def export_weightless(architecture: Architecture, *, verify: bool) -> WeightlessGraph:
-    """Export an architecture without its weights; `verify` checks the recipes with other weights."""
+    """Export an architecture without its weights; `verify` checks the recipes with other weights.
 
+    Waveform networks are exported in three narrow versions, from which the graph of the full width follows
+    (models/graphs/widening.py): v1 alone would need eight gigabytes otherwise.
+    """
+    if architecture.hybrid:
+        return _export_as_it_is(architecture, verify=verify)
+    narrow = {width: _export_as_it_is(_with_channels(architecture, width), verify=False) for width in WIDTHS}
+    if verify:
+        second = _export_as_it_is(_with_channels(architecture, WIDTHS[0]), verify=True)
+        if differences := compare(narrow[WIDTHS[0]], second):
+            raise InternalError(f"two exports of one architecture differ: {differences[0]}")
+    return widened(narrow, _channels(architecture))
+
+
+def _export_as_it_is(architecture: Architecture, *, verify: bool) -> WeightlessGraph:
     def export(seed: int) -> tuple[onnx.ModelProto, State]:
         net = random_network(architecture, seed)
         return export_core(net, architecture), state_of(net)
 
     return make_checked_weightless(export, position_codes(architecture), verify=verify)
+
+
+def _channels(architecture: Architecture) -> int:
+    return architecture.config.channels
+
+
+def _with_channels(architecture: Architecture, channels: int) -> Architecture:
+    return dataclasses.replace(
+        architecture, config=dataclasses.replace(architecture.config, channels=channels)
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

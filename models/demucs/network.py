@@ -16,14 +16,24 @@ S. Rouard, F. Massa, A. Défossez, "Hybrid Transformers for Music Source Separat
 """
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
+from stemwright.models.demucs.configs import (
+    HDemucsConfig,
+    HTDemucsConfig,
+    HybridConfig,
+    NetworkConfig,
+    PaperDemucsConfig,
+    TimeDemucsConfig,
+    WaveformConfig,
+)
 from stemwright.models.demucs.layers import NORM_STARTS, DecoderLayer, EncoderLayer, LayerShape
 from stemwright.models.demucs.transformer import CrossTransformer
+from stemwright.models.demucs.waveform.network import PaperDemucs, TimeDemucs, build_waveform_network
 
 N_FFT = 4096
 HOP = N_FFT // 4
@@ -241,8 +251,21 @@ class HDemucs(_Hybrid):
         return None, None
 
 
-def build_network(config: HTDemucsConfig | HDemucsConfig) -> HTDemucs | HDemucs:
+Network = HTDemucs | HDemucs | PaperDemucs | TimeDemucs
+
+
+@overload
+def build_network(config: HybridConfig) -> HTDemucs | HDemucs: ...
+
+
+@overload
+def build_network(config: WaveformConfig) -> PaperDemucs | TimeDemucs: ...
+
+
+def build_network(config: NetworkConfig) -> Network:
     """Return the network of a configuration, with random weights."""
+    if isinstance(config, PaperDemucsConfig | TimeDemucsConfig):
+        return build_waveform_network(config)
     return HTDemucs(config) if isinstance(config, HTDemucsConfig) else HDemucs(config)
 
 

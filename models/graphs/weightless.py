@@ -160,7 +160,7 @@ def make_weightless(
         if recipe is None:
             kept.append(tensor)
             continue
-        name = _free_name(recipe.label, recipes)
+        name = free_name(recipe.label, recipes)
         recipes[name] = recipe
         renamed[tensor.name] = name
     weightless = WeightlessGraph(model=_stripped(model, kept, renamed, recipes), recipes=recipes)
@@ -268,7 +268,8 @@ def _usable(stored: _HalfArray, value: FloatArray, rounding: Rounding) -> bool:
     return bool(np.array_equal(stored.astype(np.float32), value))
 
 
-def _free_name(label: str, taken: dict[str, Recipe]) -> str:
+def free_name(label: str, taken: dict[str, Recipe]) -> str:
+    """Return a name for a constant: its label, with a number where that is taken."""
     name, count = label, 1
     while name in taken:
         count += 1
