@@ -71,12 +71,13 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         telemetry=_telemetry(),
     )
     for module in _MODULES:
         app.include_router(module.router)
     install_handlers(app)
-    install_openapi(app, keys_required=settings.keys_required)
+    install_openapi(app, settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from stemwright.service.api.problems import MEDIA_TYPE, FieldProblem, Problem, documented
-from stemwright.service.jobs.model import JobSpec
+from stemwright.service.jobs.model import JobSpec, ProgressEvent
+from stemwright.service.settings import Settings
 
 TAGS = [
     {"name": "jobs", "description": "Separating recordings, durably."},
@@ -100,10 +101,25 @@ UPLOAD_BODY: dict[str, Any] = {
 }
 
 
+# What can be done with the job of an answer.
+_JOB_LINKS = {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
+    for name in ("get_job", "follow_job", "cancel_job", "retry_job", "delete_job", "get_archive")
+} | {
+    name: {"operationId": name, "parameters": {"job_id": "$response.body#/id", "name": "vocals"}}
+    for name in ("get_stem", "get_peaks", "get_preview")
+}
+UPLOAD_LINKS = {
+    name: {"operationId": name, "parameters": {"upload_id": "$response.body#/id"}}
+    for name in ("get_upload", "append_bytes", "delete_upload")
+}
+
+
 def job_headers(description: str) -> dict[str, Any]:
-    """Describe an answer that carries a job and its address."""
+    """Describe an answer that carries a job, its address, and what can be done with it."""
     return {
         "description": description,
+        "links": _JOB_LINKS,
         "headers": {
             "Location": {"description": "The job's address.", "schema": {"type": "string"}},
             "Idempotent-Replayed": {
@@ -123,7 +139,23 @@ def binary(description: str, *media_types: str, headers: tuple[str, ...] = ()) -
     }
 
 
-def install_openapi(app: FastAPI, *, keys_required: bool) -> None:
+EVENT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["progress", "final", "gone"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/ProgressEvent"},
+        },
+        "retry": {"type": "integer"},
+    },
+}
+"""One event of a stream."""
+
+
+def install_openapi(app: FastAPI, settings: Settings) -> None:
     """Make the application tell the whole document."""
 
     def openapi() -> dict[str, Any]:
@@ -137,7 +169,9 @@ def install_openapi(app: FastAPI, *, keys_required: bool) -> None:
                 tags=TAGS,
                 servers=app.servers or None,
             )
-            app.openapi_schema = _completed(document, keys_required=keys_required)
+            schemas = document["components"]["schemas"]
+            schemas["NewUpload"]["properties"]["size"]["maximum"] = settings.max_upload_bytes
+            app.openapi_schema = _completed(document, keys_required=settings.keys_required)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend it
@@ -152,6 +186,9 @@ def _completed(document: dict[str, Any], *, keys_required: bool) -> dict[str, An
     problem = Problem.model_json_schema(ref_template=template)
     problem.pop("$defs", None)
     schemas["Problem"] = problem
+    schemas["ProgressEvent"] = ProgressEvent.model_json_schema(ref_template=template)
+    for name, schema in schemas["ProgressEvent"].pop("$defs", {}).items():
+        schemas.setdefault(name, schema)
     schemas["FieldProblem"] = FieldProblem.model_json_schema(ref_template=template)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},

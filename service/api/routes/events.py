@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from stemwright.core.errors import OptionError, StemwrightError
 from stemwright.service.api.context import CallerDep, Service, ServiceDep
+from stemwright.service.api.describing import EVENT_SCHEMA
 from stemwright.service.api.problems import documented, retry_after
 from stemwright.service.api.routes.jobs import JobId
 from stemwright.service.errors import BusyError, NotFoundError
@@ -18,6 +19,7 @@ from stemwright.service.jobs.model import ProgressEvent
 
 router = APIRouter(tags=["jobs"])
 
+_EVENT_ID = r"^[0-9]{1,11}(-end)?$"
 HEARTBEAT_S = 10.0
 # When a client connects again after the connection broke.
 _RETRY_MS = 2000
@@ -32,7 +34,7 @@ _RETRY_MS = 2000
             " meanwhile); comments in between keep the connection alive.",
             "content": {
                 "text/event-stream": {
-                    "schema": {"type": "string"},
+                    "schema": EVENT_SCHEMA,
                     "examples": {
                         "progress": {
                             "value": "id: 7\nevent: progress\ndata: "
@@ -51,10 +53,10 @@ async def follow_job(
     service: ServiceDep,
     caller: CallerDep,
     last_event_id: Annotated[
-        str | None, Header(description="Go on behind this event.", max_length=100)
+        str | None, Header(description="Go on behind this event.", pattern=_EVENT_ID)
     ] = None,
     after: Annotated[
-        str | None, Query(description="The same, for clients that cannot set headers.", max_length=100)
+        str | None, Query(description="The same, for clients that cannot set headers.", pattern=_EVENT_ID)
     ] = None,
 ) -> StreamingResponse:
     """Send what the job has told so far, what it tells from now on, and at last its final state."""

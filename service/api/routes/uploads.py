@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from stemwright.core.errors import ResourceError
 from stemwright.service.api.bodies import blocks, declared_length, lingering, media_type
 from stemwright.service.api.context import CallerDep, ServiceDep
-from stemwright.service.api.describing import UPLOAD_BODY
+from stemwright.service.api.describing import UPLOAD_BODY, UPLOAD_LINKS
 from stemwright.service.api.problems import ProblemError, documented
 from stemwright.service.api.uploads import Upload
 from stemwright.service.errors import BusyError, NotFoundError
@@ -84,6 +84,7 @@ def _answer(upload: Upload, status: int = 200, headers: dict[str, str] | None = 
     responses={
         201: {
             "description": "Go on with PATCH at the Location.",
+            "links": UPLOAD_LINKS,
             "headers": {
                 "Location": {"description": "The upload's address.", "schema": {"type": "string"}},
                 **_OFFSET_HEADER,
