@@ -60,6 +60,7 @@ COMMANDS = {
     "keys": Command(
         module="stemwright.service.cli.keys", summary="Create, list and revoke API keys of the service."
     ),
+    "eval": Command(module="stemwright.service.cli.eval", summary="Score stems against references."),
     "doctor": Command(
         module="stemwright.service.cli.doctor", summary="Check this machine and this installation."
     ),
