@@ -1,6 +1,7 @@
 """Where the files of a track go."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -62,8 +63,11 @@ def place_track(
     extension: str,
     template: NameTemplate,
     model: str,
+    groups: Mapping[str, str] | None = None,
 ) -> Place:
     """Return the place of a track by a name template; `track` and `model` are safe names already.
+
+    Stems of a group get a folder of its name beside the other stems.
 
     The one file of layout `stem.mp4` has the track's name in the place of the stem's.
     """
@@ -72,8 +76,15 @@ def place_track(
         files: tuple[PlacedFile, ...] = (PlacedFile(path=paths.files[track], stems=stems),)
     else:
         paths = template.paths(track, stems, extension, model)
-        files = tuple(PlacedFile(path=paths.files[stem], stems=(stem,)) for stem in stems)
+        files = tuple(
+            PlacedFile(path=_grouped(paths.files[stem], (groups or {}).get(stem)), stems=(stem,))
+            for stem in stems
+        )
     return Place(out=out, label=track, files=files, result=paths.result)
+
+
+def _grouped(path: PurePosixPath, group: str | None) -> PurePosixPath:
+    return path if group is None else path.parent / group / path.name
 
 
 def earlier_files(out: Path, result: PurePosixPath) -> tuple[PurePosixPath, ...]:

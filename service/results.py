@@ -77,6 +77,44 @@ class FileFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueryFacts:
+    """A stem that was asked for, and when it was heard.
+
+    Parameters
+    ----------
+    stem
+        Its name.
+    asked
+        The user's words, the path of an example, or the class's name for an automatic stem.
+    kind
+        `class`, `example` or `automatic`.
+    mid, class_name
+        The class of sound, None for an example.
+    level
+        Level of the ontology, of an automatic stem.
+    example_sha256
+        SHA-256 over the files of an example.
+    active
+        Begin and end in seconds of where it was heard; the stem is silent elsewhere. None at all means
+        that what was asked for is not in the recording.
+    """
+
+    stem: str
+    asked: str
+    kind: str
+    mid: str | None
+    class_name: str | None
+    level: int | None
+    example_sha256: str | None
+    active: tuple[tuple[float, float], ...]
+
+    @property
+    def inactive(self) -> bool:
+        """Whether it was heard nowhere, so that the stem is silence."""
+        return not self.active
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrackResult:
     """Outcome of one track.
 
@@ -95,6 +133,8 @@ class TrackResult:
         Largest magnitude over the stems before the gain.
     clamped_samples
         Samples set to full scale (clip mode `clamp`).
+    queries
+        For models that are asked: what the stems stand for, and when they were heard.
     options
         What was asked for.
     """
@@ -113,6 +153,7 @@ class TrackResult:
     peak: float
     clamped_samples: int
     files: tuple[FileFacts, ...]
+    queries: tuple[QueryFacts, ...] = ()
     options: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:

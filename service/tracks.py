@@ -20,6 +20,8 @@ from stemwright.core.audio.source import AudioInfo, AudioSource, FileSource, ope
 from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
 from stemwright.core.audio.tags import Tags, for_stem
 from stemwright.core.errors import ResourceError
+from stemwright.models.query.queries import AskedStem
+from stemwright.models.registry.installed import Installed
 from stemwright.models.separation.separator import (
     CancelToken,
     Progress,
@@ -32,6 +34,7 @@ from stemwright.service.results import (
     FileFacts,
     ModelFacts,
     NetworkFacts,
+    QueryFacts,
     TrackResult,
     input_facts,
 )
@@ -62,10 +65,13 @@ class Engine:
         The opened models.
     models
         Their facts, for results.
+    installed
+        The models themselves, for queries.
     """
 
     separator: Separator
     models: tuple[ModelFacts, ...]
+    installed: tuple[Installed, ...] = ()
 
     @property
     def label(self) -> str:
@@ -89,6 +95,8 @@ class TrackOptions:
         What happens beyond full scale.
     start_s, end_s
         Excerpt in seconds.
+    asked
+        What the stems of queries stand for, in the order of `separation.queries`.
     """
 
     separation: SeparationOptions
@@ -97,6 +105,7 @@ class TrackOptions:
     clip_mode: ClipMode = "shared"
     start_s: float = 0.0
     end_s: float | None = None
+    asked: tuple[AskedStem, ...] = ()
 
     @property
     def extension(self) -> str:
@@ -119,6 +128,15 @@ class TrackOptions:
             "clip_mode": self.clip_mode,
             "start_s": self.start_s,
             "end_s": self.end_s,
+        } | ({"queries": [stem.as_dict() for stem in self.asked]} if self.asked else {})
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Folder of each stem that is one of several levels' alternatives."""
+        return {
+            query.name: query.exclusive_group
+            for query in self.separation.queries
+            if query.exclusive_group is not None
         }
 
 
@@ -193,7 +211,7 @@ def separate_to_files(
         )
         job.check_output(separation.frames)
         levels = job.write(separation, watch.turn(network or contextlib.nullcontext()))
-        result = job.result(separation.frames, levels, watch.seconds)
+        result = job.result(separation, levels, watch.seconds)
         if place.result is not None:
             _write_text(staging.path(place.result), result.as_json())
         if ready is not None:
@@ -354,8 +372,9 @@ class _Job:
             model_sha256="+".join(model.sha256 for model in self.engine.models),
         )
 
-    def result(self, frames: int, levels: Levels, wall_seconds: float) -> TrackResult:
+    def result(self, separation: Separation, levels: Levels, wall_seconds: float) -> TrackResult:
         """Gather what is known."""
+        frames, heard = separation.frames, separation.activity
         seconds = frames / self.info.sample_rate
         folder = self.place.result.parent if self.place.result is not None else PurePosixPath(".")
         return TrackResult(
@@ -373,6 +392,10 @@ class _Job:
             files=tuple(
                 FileFacts(path=str(file.path.relative_to(folder)), stems=file.stems)
                 for file in self.place.files
+            ),
+            queries=tuple(
+                QueryFacts(**stem.as_dict(), stem=stem.name, active=heard.get(stem.name, ()))
+                for stem in self.options.asked
             ),
             options=self.options.as_dict(),
         )

@@ -193,7 +193,7 @@ def _hear(tagger: TaggerSession, batch: list[FloatArray]) -> Iterator[NDArray[np
 
 
 def pieces(blocks: Iterator[FloatArray], size: int) -> Iterator[FloatArray]:
-    """Cut a stream of blocks, each shape=(channels, n), to pieces of `size` samples; the last may be shorter."""
+    """Cut a stream of blocks, each shape=(channels, n), to pieces of `size` samples; the last is the rest."""
     waiting: list[FloatArray] = []
     held = 0
     for block in blocks:

@@ -11,6 +11,7 @@ Q. Kong et al., "Universal Source Separation with Weakly Labelled Data", arXiv 2
 hierarchical separation; github.com/bytedance/uss.
 """
 
+import hashlib
 import re
 import threading
 import unicodedata
@@ -18,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,10 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError, OptionError
 from stemwright.models.manifest import QueryRules
 from stemwright.models.query.detection import Detection
-from stemwright.models.query.examples import example_condition
+from stemwright.models.query.examples import example_condition, example_files
 from stemwright.models.query.matching import resolve
 from stemwright.models.query.ontology import SoundClass, audioset
+from stemwright.models.registry.model_files import file_sha256
 from stemwright.models.separation.queries import StemQuery
 from stemwright.models.taggers.session import TaggerSession
 
@@ -119,6 +121,8 @@ class AskedStem:
         The class of sound, None for an example.
     level
         Level of the ontology, of an automatic stem.
+    example_sha256
+        SHA-256 over the files of an example.
     """
 
     query: StemQuery
@@ -127,11 +131,23 @@ class AskedStem:
     mid: str | None = None
     class_name: str | None = None
     level: int | None = None
+    example_sha256: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the stem."""
         return self.query.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON-ready data."""
+        return {
+            "asked": self.asked,
+            "kind": self.kind,
+            "mid": self.mid,
+            "class_name": self.class_name,
+            "level": self.level,
+            "example_sha256": self.example_sha256,
+        }
 
 
 class QueryMaker:
@@ -162,6 +178,11 @@ class QueryMaker:
         self._rules = rules
         self._tagger = tagger
         self._places = {mid: place for place, mid in enumerate(manifest.classes)}
+
+    def fixed(self, texts: Sequence[str], places: Sequence[Path]) -> tuple[AskedStem, ...]:
+        """Return the stems of classes and examples; parameters and errors as of these two."""
+        classes = self.classes(texts) if texts else ()
+        return named_apart((*classes, *(self.examples(places) if places else ())))
 
     def classes(self, texts: Sequence[str]) -> tuple[AskedStem, ...]:
         """Return a stem for each class that is named.
@@ -204,7 +225,9 @@ class QueryMaker:
             value = example_condition(where, self._tagger, self._rules.condition)
             name = safe_stem(where.stem if where.is_file() else where.resolve().name)
             query = StemQuery(name=name, source=FixedSource(value=value))
-            stems.append(AskedStem(query=query, asked=str(where), kind="example"))
+            files = "".join(file_sha256(path) for path in example_files(where))
+            digest = hashlib.sha256(files.encode()).hexdigest()
+            stems.append(AskedStem(query=query, asked=str(where), kind="example", example_sha256=digest))
         return named_apart(stems)
 
     def automatic(

@@ -38,6 +38,8 @@ def batch(
     stems: cli.StemsOption = None,
     two_stems: cli.TwoStemsOption = None,
     residual: cli.ResidualOption = False,
+    query: cli.QueryOption = None,
+    query_audio: cli.QueryAudioOption = None,
     container: Annotated[
         cli.Container, typer.Option("--format", help="Format of the stems; of MUSDB always wav.")
     ] = "wav",
@@ -81,6 +83,8 @@ def batch(
         low_memory=low_memory,
         accept_licence=accept_licence,
         json_lines=json_lines,
+        queries=tuple(query or ()),
+        query_audio=tuple(query_audio or ()),
     )
     from stemwright.service.cli.batching import Request, separate_folder
 

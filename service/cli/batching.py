@@ -14,7 +14,7 @@ import typer
 from stemwright.core.errors import EXIT_OK, OptionError, OutputError, StemwrightError
 from stemwright.models.separation.separator import Progress
 from stemwright.service.batches import BatchPlan, BatchRun, Outcome, identify
-from stemwright.service.cli.engine import open_engine, track_options
+from stemwright.service.cli.engine import open_asker, open_engine, track_options
 from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices
 from stemwright.service.cli.output import print_json_line
@@ -58,6 +58,7 @@ def separate_folder(choices: Choices, request: Request) -> int:
     depth: Literal["16", "32f"] = "16" if collection.kind == "plain" else "32f"
     options = track_options(choices, default_depth=depth)
     with open_engine(choices) as engine:
+        options = open_asker(choices, engine).options(options)
         plan = BatchPlan(
             collection=collection,
             out=request.out,

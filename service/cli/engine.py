@@ -11,7 +11,8 @@ from stemwright.models.registry.catalog import catalog_entry
 from stemwright.models.registry.store import Installed, ModelStore, open_model
 from stemwright.models.separation.separator import SeparationOptions, Separator
 from stemwright.models.sessions.opening import SessionOptions
-from stemwright.service.cli.options import BitDepth, Choices
+from stemwright.service.asking import Asker, Wishes
+from stemwright.service.cli.options import DEFAULT_LEVEL, BitDepth, Choices
 from stemwright.service.places import Layout
 from stemwright.service.results import model_facts
 from stemwright.service.tracks import Engine, TrackOptions
@@ -73,6 +74,25 @@ def _format(choices: Choices, default_depth: BitDepth) -> OutputFormat:
     return OutputFormat(container=choices.container, bit_depth=depth, bitrate_kbps=choices.bitrate)
 
 
+def session_options(choices: Choices) -> SessionOptions:
+    """Return the options of the networks' sessions."""
+    return SessionOptions(
+        device=choices.device,
+        precision=choices.precision,
+        threads=choices.threads,
+        low_memory=choices.low_memory,
+    )
+
+
+def open_asker(choices: Choices, engine: Engine) -> Asker:
+    """Prepare the queries of a run; raises what Asker does."""
+    levels = (choices.levels or (DEFAULT_LEVEL,)) if choices.auto else ()
+    wishes = Wishes(
+        labels=choices.queries, examples=choices.query_audio, levels=levels, max_stems=choices.max_stems
+    )
+    return Asker(wishes, engine.installed, options=session_options(choices), store=ModelStore())
+
+
 @contextlib.contextmanager
 def open_engine(choices: Choices) -> Iterator[Engine]:
     """Open the models of a run, pulled first where the user wants that, and close them.
@@ -89,14 +109,9 @@ def open_engine(choices: Choices) -> Iterator[Engine]:
     """
     store = ModelStore()
     models = _find_models(choices.models, store, accept_licence=choices.accept_licence)
-    options = SessionOptions(
-        device=choices.device,
-        precision=choices.precision,
-        threads=choices.threads,
-        low_memory=choices.low_memory,
-    )
+    options = session_options(choices)
     with Separator.open(models, options=options, weights=choices.weights, store=store) as separator:
-        yield Engine(separator=separator, models=model_facts(models, choices.weights))
+        yield Engine(separator=separator, models=model_facts(models, choices.weights), installed=models)
 
 
 def _find_models(names: Sequence[str], store: ModelStore, *, accept_licence: bool) -> tuple[Installed, ...]:

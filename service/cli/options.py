@@ -1,6 +1,7 @@
 """Options that `separate` and `batch` share: what the user can choose, without loading what does it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -8,6 +9,9 @@ import typer
 from stemwright.core.errors import OptionError
 
 DEFAULT_MODEL = "htdemucs"
+MAX_STEMS = 16
+"""Most automatic stems of a level; models.query.queries has the same number."""
+DEFAULT_LEVEL = 2
 
 BitDepth = Literal["16", "24", "32f"]
 ClipMode = Literal["shared", "clamp", "float"]
@@ -81,6 +85,23 @@ AcceptLicenceOption = Annotated[
     bool,
     typer.Option("--accept-licence", help="Accept the model's licence and pull it if it is not installed."),
 ]
+QueryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query",
+        metavar="SOUND",
+        help="For models that are asked: a class of sound, by name, id or words, such as 'dog bark';"
+        " a stem for each.",
+    ),
+]
+QueryAudioOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--query-audio",
+        metavar="PATH",
+        help="For models that are asked: a recording of the sound, or a folder of them; a stem for each.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 
 
@@ -106,6 +127,11 @@ class Choices:
     low_memory: bool
     accept_licence: bool
     json_lines: bool
+    queries: tuple[str, ...] = ()
+    query_audio: tuple[Path, ...] = ()
+    auto: bool = False
+    levels: tuple[int, ...] = ()
+    max_stems: int = MAX_STEMS
 
     def __post_init__(self) -> None:
         """Check what needs no model.
@@ -119,6 +145,7 @@ class Choices:
             raise OptionError(
                 "--two-stems leaves no room for --stems or --residual", "use it alone, or leave it out"
             )
+        self._check_queries()
         if self.overlap is not None and not 0 <= self.overlap < 1:
             raise OptionError(f"an overlap of {self.overlap:g} is not possible", "use 0 or more, below 1")
         lossless = self.container in ("wav", "flac")
@@ -136,6 +163,20 @@ class Choices:
             )
         if self.bit_depth == "32f" and self.container != "wav":
             raise OptionError(f"{self.container} has no 32-bit float", "use --format wav or --bit-depth 24")
+
+    def _check_queries(self) -> None:
+        asked = self.queries or self.query_audio or self.auto
+        if self.auto and (self.queries or self.query_audio):
+            raise OptionError(
+                "--auto finds the sounds itself, which leaves no room for --query or --query-audio",
+                "use one way of asking",
+            )
+        if self.levels and not self.auto:
+            raise OptionError("--level is for --auto", "add --auto, or leave --level out")
+        if asked and (self.stems is not None or self.two_stems is not None):
+            raise OptionError(
+                "the stems of queries are the queries themselves", "leave --stems and --two-stems out"
+            )
 
 
 def split_list(text: str | None) -> tuple[str, ...] | None:

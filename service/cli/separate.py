@@ -27,6 +27,28 @@ def separate(
     stems: cli.StemsOption = None,
     two_stems: cli.TwoStemsOption = None,
     residual: cli.ResidualOption = False,
+    query: cli.QueryOption = None,
+    query_audio: cli.QueryAudioOption = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="For models that are asked: find the sounds, and write a stem for each that is there.",
+        ),
+    ] = False,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--level",
+            min=1,
+            max=6,
+            help=f"Level of AudioSet's ontology for --auto, from 1 (coarse); several are alternatives."
+            f" Default: {cli.DEFAULT_LEVEL}.",
+        ),
+    ] = None,
+    max_stems: Annotated[
+        int, typer.Option("--max-stems", min=1, metavar="N", help="Most stems of a level with --auto.")
+    ] = cli.MAX_STEMS,
     container: Annotated[cli.Container, typer.Option("--format", help="Format of the stems.")] = "wav",
     bit_depth: cli.BitDepthOption = None,
     bitrate: cli.BitrateOption = None,
@@ -66,6 +88,8 @@ def separate(
 
     With -o - the result goes to standard output: one stem, or several as the channels of one WAV
     file, stem after stem in the order of --stems.
+
+    Models that are asked take --query, --query-audio or --auto; docs/queries.md tells what they find.
     """
     choices = cli.Choices(
         models=tuple(model),
@@ -86,6 +110,11 @@ def separate(
         low_memory=low_memory,
         accept_licence=accept_licence,
         json_lines=json_lines,
+        queries=tuple(query or ()),
+        query_audio=tuple(query_audio or ()),
+        auto=auto,
+        levels=tuple(level or ()),
+        max_stems=max_stems,
     )
     from stemwright.service.cli.separating import Request, separate_inputs
 

@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import typer
+
+from stemwright.core.audio.source import open_source
 from stemwright.core.errors import InputError, OptionError, StemwrightError
 from stemwright.models.separation.separator import Progress
-from stemwright.service.cli.engine import open_engine, track_options
-from stemwright.service.cli.main import show_error
+from stemwright.service.asking import Asker
+from stemwright.service.cli.engine import open_asker, open_engine, track_options
+from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices, Container
 from stemwright.service.cli.output import print_json_line, print_path
 from stemwright.service.cli.progress import ProgressDisplay
@@ -69,18 +73,30 @@ def separate_inputs(choices: Choices, request: Request) -> int:
     if len(early) == len(request.inputs):
         return _show_all(early, json_lines=choices.json_lines)
     with open_engine(choices) as engine:
+        asker = open_asker(choices, engine)
+        if asker.automatic and (STREAM in request.inputs or request.out == STREAM):
+            raise OptionError(
+                "--auto hears the recording first and names the files by what is in it",
+                "give a file, and a folder with -o",
+            )
+        if not asker.automatic:
+            options = asker.options(options)
         if request.out == STREAM:
             return _to_stdout(engine, request.inputs[0], options)
         run = _Run(
             engine=engine,
+            asker=asker,
             options=options,
             out=Path(request.out),
+            template=template,
+            names=names,
             overwrite=request.overwrite,
             json=choices.json_lines,
         )
-        places = run.places(request.inputs, names, template)
-        engine.separator.prepare(options.separation)
-        return run.separate_all(places, early)
+        run.check_places(request.inputs)
+        if not asker.automatic:
+            engine.separator.prepare(options.separation)
+        return run.separate_all(request.inputs, early)
 
 
 def _layout(out: str, container: Container) -> Layout:
@@ -185,30 +201,25 @@ def _to_stdout(engine: Engine, item: str, options: TrackOptions) -> int:
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     engine: Engine
+    asker: Asker
     options: TrackOptions
     out: Path
+    template: NameTemplate
+    names: dict[str, str]
     overwrite: bool
     json: bool
 
-    def places(
-        self, inputs: Sequence[str], names: dict[str, str], template: NameTemplate
-    ) -> dict[str, Place]:
-        """Place all tracks; raises OptionError where two files would be the same, or one an input."""
-        stems = self.engine.separator.output_stems(self.options.separation)
-        model = safe_name(self.engine.label, fallback="model")
-        places: dict[str, Place] = {}
+    def check_places(self, inputs: Sequence[str]) -> None:
+        """Check that no two files would be the same, nor one an input; raises OptionError.
+
+        What automatic queries will find is not known yet: a stem of any name stands for all.
+        """
+        options = self.options
+        stems = ("stem",) if self.asker.automatic else self.engine.separator.output_stems(options.separation)
         owners: dict[str, str] = {}
         recordings = {os.path.realpath(item) for item in inputs if item != STREAM}
         for item in inputs:
-            place = place_track(
-                self.out,
-                names[item],
-                stems,
-                layout=self.options.layout,
-                extension=self.options.extension,
-                template=template,
-                model=model,
-            )
+            place = self._place(item, options, stems)
             for path in place.published:
                 other = owners.setdefault(same_file_key(path), item)
                 if other != item or len({*place.published}) < len(place.published):
@@ -218,14 +229,29 @@ class _Run:
                     )
                 if os.path.realpath(self.out / path) in recordings:
                     raise OptionError(f"{self.out / path} is an input itself", "choose another -o")
-            places[item] = self._replacing(place) if self.overwrite else place
-        return places
+
+    def place(self, item: str, options: TrackOptions) -> Place:
+        """Return the place of a recording's stems."""
+        place = self._place(item, options, self.engine.separator.output_stems(options.separation))
+        return self._replacing(place) if self.overwrite else place
+
+    def _place(self, item: str, options: TrackOptions, stems: tuple[str, ...]) -> Place:
+        return place_track(
+            self.out,
+            self.names[item],
+            stems,
+            layout=options.layout,
+            extension=options.extension,
+            template=self.template,
+            model=safe_name(self.engine.label, fallback="model"),
+            groups=options.groups,
+        )
 
     def _replacing(self, place: Place) -> Place:
         stale = () if place.result is None else earlier_files(self.out, place.result)
         return dataclasses.replace(place, replace=True, stale=stale)
 
-    def separate_all(self, places: dict[str, Place], early: dict[str, StemwrightError]) -> int:
+    def separate_all(self, inputs: Sequence[str], early: dict[str, StemwrightError]) -> int:
         """Separate every input; return the exit code."""
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -233,19 +259,19 @@ class _Run:
             raise output_error(self.out, error) from error
         sweep(self.out)
         errors: list[StemwrightError | None] = []
-        with ProgressDisplay(len(places)) as display:
-            for item, place in places.items():
-                errors.append(self._one(item, place, early.get(item), display))
+        with ProgressDisplay(len(inputs)) as display:
+            for item in inputs:
+                errors.append(self._one(item, early.get(item), display))
         return exit_code(errors)
 
     def _one(
-        self, item: str, place: Place, early: StemwrightError | None, display: ProgressDisplay
+        self, item: str, early: StemwrightError | None, display: ProgressDisplay
     ) -> StemwrightError | None:
         try:
             if early is not None:
                 raise early
-            with display.track(place.label) as bar:
-                result = self._separate(item, place, bar.update)
+            with display.track(self.names[item]) as bar:
+                place, result = self._separate(item, bar.update)
         except FATAL_ERRORS:
             raise
         except StemwrightError as error:
@@ -256,12 +282,21 @@ class _Run:
             self._show(item, place, result)
         return None
 
-    def _separate(self, item: str, place: Place, report: Callable[[Progress], None]) -> TrackResult:
+    def _separate(self, item: str, report: Callable[[Progress], None]) -> tuple[Place, TrackResult]:
         with _unforeseen_as_ours():
-            return separate_to_files(self.engine, item, place, self.options, progress=report)
+            options = self.options
+            if self.asker.automatic:
+                with open_source(item, start_s=options.start_s, end_s=options.end_s) as recording:
+                    options = self.asker.options(options, recording)
+            place = self.place(item, options)
+            return place, separate_to_files(self.engine, item, place, options, progress=report)
 
     def _show(self, item: str, place: Place, result: TrackResult) -> None:
         paths = [self.out / path for path in place.published]
+        for query in result.queries:
+            if query.inactive:
+                asked, where = printable(query.asked), printable(item)
+                typer.echo(f"note: {asked!r} was not heard in {where}; its stem is silence", err=True)
         if self.json:
             data = {"input": item, "outcome": "done", "paths": [str(path) for path in paths]}
             print_json_line({**data, "result": result.as_dict()})
