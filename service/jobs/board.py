@@ -310,6 +310,11 @@ class JobBoard:
         return await asyncio.to_thread(work)
 
     def _reconcile(self, job_id: str) -> None:
-        ttl_s = self.settings.results_ttl_s
         with translated():
-            reconcile(self._client, self.database, JOBS.c.id == job_id, results_ttl_s=ttl_s)
+            reconcile(
+                self._client,
+                self.database,
+                JOBS.c.id == job_id,
+                results_ttl_s=self.settings.results_ttl_s,
+                settled_s=self.settings.dead_after_s,
+            )

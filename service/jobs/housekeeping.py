@@ -106,7 +106,13 @@ class Housekeeper(threading.Thread):
 
     def _reconcile(self, *, begun: bool) -> None:
         which = JOBS.c.attempt > 0 if begun else JOBS.c.attempt == 0
-        reconcile(self._client, self._database, which, results_ttl_s=self._settings.results_ttl_s)
+        reconcile(
+            self._client,
+            self._database,
+            which,
+            results_ttl_s=self._settings.results_ttl_s,
+            settled_s=self._settings.dead_after_s,
+        )
 
     def _is_due(self, name: str, every_s: float) -> bool:
         now = time.monotonic()

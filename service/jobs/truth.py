@@ -22,8 +22,6 @@ STREAM = "progress"
 # Jobs are taken by workers of this very version: to be raised when the steps or their order change, and old
 # workers kept until their jobs are done.
 VERSION = "jobs-1"
-# Younger contradictions are somebody's who is in the middle of writing both.
-SETTLED_S = 10.0
 _AT_A_TIME = 500
 _ACTIVE = ("ENQUEUED", "PENDING", "DELAYED")
 
@@ -72,7 +70,7 @@ def reconcile(
     which: ColumnElement[bool],
     *,
     results_ttl_s: float,
-    settled_s: float = SETTLED_S,
+    settled_s: float,
 ) -> int:
     """Give jobs whose workflow has ended without their row's telling it the state that it has.
 
@@ -85,7 +83,7 @@ def reconcile(
     results_ttl_s
         How long ended jobs are kept.
     settled_s
-        Rows that changed later are left alone.
+        Rows that changed later are left alone: somebody may be in the middle of writing both.
 
     Returns
     -------

@@ -57,7 +57,7 @@ class Service:
             "poll_s": 0.1,
             "heartbeat_s": 0.4,
             "dead_after_s": 2.0,
-            "grace_s": 1.0,
+            "grace_s": 3.0,
             **backend.settings,
             **overrides,
         }
