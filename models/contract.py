@@ -7,6 +7,8 @@ It needs no training framework: only the session that will serve the model.
 manifest      it says the same after writing and reading, and its plan advances
 signature     a call takes what the manifest says and gives finite stems of the shape it says
 determinism   the same call gives the same bits again
+condition     another condition gives other stems
+state         a window in pieces, each with the state of the one before, gives what it gives at once
 batch         windows in one batch give what they give alone
 length        recordings of one sample and of one sample more than a chunk keep their length
 silence       silence gives silence
@@ -15,31 +17,36 @@ block         the size of the blocks a recording is read in does not change the 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from stemwright.core.arrays import FloatArray
-from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import ModelFileError, StemwrightError
-from stemwright.models.manifest import Graph, Manifest, Precision, parse_manifest
-from stemwright.models.separation.members import Member
+from stemwright.models.manifest import Manifest, parse_manifest
 from stemwright.models.separation.plan import TrackPlan
-from stemwright.models.separation.separator import SeparationOptions, Separator
-from stemwright.models.sessions.opening import Session, SessionFacts
+from stemwright.models.sessions.opening import Session
+from stemwright.models.trial import BrokenError, NotTriedError, Trial
 
-CheckName = Literal["manifest", "signature", "determinism", "batch", "length", "silence", "block"]
+CheckName = Literal[
+    "manifest", "signature", "determinism", "condition", "state", "batch", "length", "silence", "block"
+]
 Outcome = Literal["kept", "broken", "not tried"]
 
-_LEVEL = 0.1
 _SMALL_BLOCK = 997
-_TOLERANCES: Mapping[Precision, float] = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 1e-2, "int8": 1e-1}
-"""Largest difference relative to the largest stem sample, by the session's precision: another batch
-or another rounding of the track's mean may change the last bits. Chosen here."""
 _BATCH_FACTOR = 10
 """Batches may differ by this much more: the kernels may sum in another order. Chosen here."""
+_PIECES = 5
+"""Pieces that a window is cut into for a network with a state; chosen here."""
+_WINDOWS: Mapping[CheckName, int] = {
+    "determinism": 1,
+    "condition": 1,
+    "state": 1,
+    "batch": 3,
+    "length": 3,
+    "block": 2,
+}
+"""Windows that go through the network in a check, where the check comes to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,22 +80,15 @@ class ContractReport:
                 )
 
 
-class _BrokenError(Exception):
-    """A check found the contract broken."""
-
-
-class _NotTriedError(Exception):
-    """A check cannot be made with this session."""
-
-
 def check_contract(
     manifest: Manifest,
     session: Session,
     *,
     batch_size: int | None = None,
+    budget_s: float | None = None,
     progress: Callable[[CheckName], None] | None = None,
 ) -> ContractReport:
-    """Check a model; about ten windows go through its network.
+    """Check a model; about ten windows go through its network, two where that takes long.
 
     Parameters
     ----------
@@ -98,6 +98,9 @@ def check_contract(
         Its opened graph; it stays open.
     batch_size
         Windows in the batch of the batch check; None for 2 where the session takes that many.
+    budget_s
+        Seconds that the checks after the first two windows may take together, as the first one tells; a
+        check that would take more is not tried. None to try all.
     progress
         Called with the name of each check before it begins.
 
@@ -106,179 +109,116 @@ def check_contract(
     ContractReport
         One finding a check. A model whose calls fail is not tried any further.
     """
-    trial = _Trial(manifest=manifest, session=session, batch_size=batch_size)
+    trial = Trial(manifest=manifest, session=session, batch_size=batch_size)
     findings: list[Finding] = []
-    checks: dict[CheckName, Callable[[_Trial], None]] = {
-        "manifest": _check_manifest,
-        "signature": _check_signature,
-        "determinism": _check_determinism,
-        "batch": _check_batch,
-        "length": _check_length,
-        "silence": _check_silence,
-        "block": _check_block,
-    }
-    for name, check in checks.items():
+    spent = 0.0
+    for name, check in _CHECKS.items():
         if any(finding.outcome == "broken" for finding in findings):
             findings.append(Finding(check=name, outcome="not tried", reason="an earlier check failed"))
+            continue
+        cost = _WINDOWS.get(name, 0) * trial.seconds
+        if budget_s is not None and name not in _ALWAYS and spent + cost > budget_s:
+            reason = f"a window takes {trial.seconds:.1f} s, the check about {cost:.0f} s"
+            findings.append(Finding(check=name, outcome="not tried", reason=reason))
             continue
         if progress is not None:
             progress(name)
         findings.append(_finding(name, check, trial))
+        if name not in _ALWAYS and findings[-1].outcome != "not tried":
+            spent += cost
     return ContractReport(model=manifest.name, findings=tuple(findings))
 
 
-def _finding(name: CheckName, check: "Callable[[_Trial], None]", trial: "_Trial") -> Finding:
+def _finding(name: CheckName, check: Callable[[Trial], None], trial: Trial) -> Finding:
     try:
         check(trial)
-    except _NotTriedError as reason:
+    except NotTriedError as reason:
         return Finding(check=name, outcome="not tried", reason=str(reason))
-    except _BrokenError as reason:
+    except BrokenError as reason:
         return Finding(check=name, outcome="broken", reason=str(reason))
     except StemwrightError as error:
         return Finding(check=name, outcome="broken", reason=error.message)
     return Finding(check=name, outcome="kept")
 
 
-@dataclass(kw_only=True)
-class _Trial:
-    """A model under test, with the results that several checks need."""
-
-    manifest: Manifest
-    session: Session
-    batch_size: int | None
-    member: Member = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.member = Member(
-            name=self.manifest.name,
-            manifest=self.manifest,
-            gains=dict.fromkeys(self.manifest.stems, 1.0),
-            opener=lambda: _Borrowed(self.session),
-        )
-
-    @cached_property
-    def facts(self) -> SessionFacts:
-        return self.session.facts
-
-    @cached_property
-    def window_stems(self) -> FloatArray:
-        """Stems of the first window alone."""
-        return self.call(self.windows(1))
-
-    @cached_property
-    def track(self) -> FloatArray:
-        """A recording one sample longer than a chunk."""
-        return _noise(self.manifest.audio.channels, self.manifest.plan.output_samples + 1, seed=100)
-
-    @cached_property
-    def track_stems(self) -> FloatArray:
-        """Stems of that recording, shape=(stems, channels, n)."""
-        return self.separate(self.track)
-
-    def windows(self, count: int) -> FloatArray:
-        """Windows of noise, the first ones always the same, shape=(count, channels, samples)."""
-        plan = self.manifest.plan
-        return np.stack(
-            [_noise(self.manifest.audio.channels, plan.input_samples, seed=seed) for seed in range(count)]
-        )
-
-    def call(self, windows: FloatArray) -> FloatArray:
-        """Stems of a batch of windows, shape=(batch, stems, channels, samples)."""
-        inputs = self.member.prepare(windows)
-        outputs = self.member.run(inputs.arrays)
-        stems = self.member.recover(outputs, inputs.spectrum, range(len(self.manifest.stems)))
-        if stems.shape[0] != windows.shape[0]:
-            raise _BrokenError(f"{windows.shape[0]} windows gave stems of {stems.shape[0]}")
-        return stems
-
-    def separate(self, samples: FloatArray, block_frames: int = 65_536) -> FloatArray:
-        """Stems of a recording at the model's rate, shape=(stems, channels, n)."""
-        source = ArraySource(samples, self.manifest.audio.sample_rate)
-        options = SeparationOptions(block_frames=block_frames)
-        with (
-            Separator([self.member], self.manifest.stems) as separator,
-            separator.separate(source, options) as separation,
-        ):
-            blocks = [np.stack(list(block.stems.values())) for block in separation]
-        return np.concatenate(blocks, axis=-1)
-
-    def compare(self, found: FloatArray, expected: FloatArray, what: str, factor: float = 1) -> None:
-        """Raise _BrokenError if two results differ by more than the precision explains."""
-        scale = max(float(np.abs(expected).max()), 1e-6)
-        difference = float(np.abs(found - expected).max()) / scale
-        if difference > _TOLERANCES[self.facts.precision] * factor:
-            raise _BrokenError(f"{what} changes the stems by {difference:.1e} of their peak")
-
-
-@dataclass(frozen=True)
-class _Borrowed:
-    """The session under test, which the separators of a trial do not close."""
-
-    session: Session
-
-    @property
-    def facts(self) -> SessionFacts:
-        return self.session.facts
-
-    @property
-    def graph(self) -> Graph:
-        return self.session.graph
-
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        return self.session.run(inputs)
-
-    def close(self) -> None:
-        return
-
-
-def _check_manifest(trial: _Trial) -> None:
+def _check_manifest(trial: Trial) -> None:
     manifest = trial.manifest
     if parse_manifest(manifest.model_dump_json(), where="the manifest") != manifest:
-        raise _BrokenError("it changes when it is written and read")
+        raise BrokenError("it changes when it is written and read")
     TrackPlan(call=manifest.plan, frames=1, overlap=manifest.plan.overlap)
 
 
-def _check_signature(trial: _Trial) -> None:
+def _check_signature(trial: Trial) -> None:
     stems = trial.window_stems
     if not np.abs(stems).max() > 0:
-        raise _BrokenError("noise gives only silent stems")
+        raise BrokenError("noise gives only silent stems")
 
 
-def _check_determinism(trial: _Trial) -> None:
+def _check_determinism(trial: Trial) -> None:
     if not np.array_equal(trial.call(trial.windows(1)), trial.window_stems):
-        raise _BrokenError("the same call gives other stems the second time")
+        raise BrokenError("the same call gives other stems the second time")
 
 
-def _check_batch(trial: _Trial) -> None:
+def _check_condition(trial: Trial) -> None:
+    if trial.manifest.query is None:
+        raise NotTriedError("the model takes no queries")
+    other = trial.call(trial.windows(1), trial.conditions(1, seed=1))
+    if np.array_equal(other, trial.window_stems):
+        raise BrokenError("another condition gives the same stems")
+
+
+def _check_state(trial: Trial) -> None:
+    manifest, plan = trial.manifest, trial.manifest.plan
+    if not manifest.graph.state:
+        raise NotTriedError("the model has no state")
+    window = trial.windows(1)[0]
+    if plan.time == "fixed":
+        raise NotTriedError("calls of one length cannot be cut into shorter ones")
+    size = max(1, plan.input_samples // _PIECES // plan.multiple) * plan.multiple
+    trial.compare(trial.pieces(window, size), trial.window_stems[0], f"cutting into pieces of {size} samples")
+
+
+def _check_batch(trial: Trial) -> None:
     count = trial.batch_size or min(2, trial.facts.batch_limit)
     if trial.session.graph.batch == "one" or count < 2:
-        raise _NotTriedError("the session takes one window at a time")
-    windows = trial.windows(count)
-    together = trial.call(windows)
+        raise NotTriedError("the session takes one window at a time")
+    windows, conditions = trial.windows(count), trial.conditions(count)
+    together = trial.call(windows, conditions)
     for index in range(count):
-        alone = trial.window_stems[0] if index == 0 else trial.call(windows[index : index + 1])[0]
+        span = slice(index, index + 1)
+        asked = None if conditions is None else conditions[span]
+        alone = trial.window_stems[0] if index == 0 else trial.call(windows[span], asked)[0]
         trial.compare(together[index], alone, f"a batch of {count}", _BATCH_FACTOR)
 
 
-def _check_length(trial: _Trial) -> None:
+def _check_length(trial: Trial) -> None:
     for samples, stems in (
         (trial.track, trial.track_stems),
         (trial.track[:, :1], trial.separate(trial.track[:, :1])),
     ):
         if stems.shape[1:] != samples.shape:
-            raise _BrokenError(f"a recording of shape {samples.shape} gave stems of {stems.shape[1:]}")
+            raise BrokenError(f"a recording of shape {samples.shape} gave stems of {stems.shape[1:]}")
 
 
-def _check_silence(trial: _Trial) -> None:
+def _check_silence(trial: Trial) -> None:
     if trial.separate(np.zeros_like(trial.track)).any():
-        raise _BrokenError("silence gives sound")
+        raise BrokenError("silence gives sound")
 
 
-def _check_block(trial: _Trial) -> None:
+def _check_block(trial: Trial) -> None:
     small = trial.separate(trial.track, min(_SMALL_BLOCK, trial.track.shape[1] // 2 + 1))
     trial.compare(small, trial.track_stems, "the size of the blocks that are read")
 
 
-def _noise(channels: int, samples: int, *, seed: int) -> FloatArray:
-    generator = np.random.default_rng(seed)
-    return np.asarray(generator.standard_normal((channels, samples)) * _LEVEL, np.float32)
+_CHECKS: Mapping[CheckName, Callable[[Trial], None]] = {
+    "manifest": _check_manifest,
+    "signature": _check_signature,
+    "determinism": _check_determinism,
+    "condition": _check_condition,
+    "state": _check_state,
+    "batch": _check_batch,
+    "length": _check_length,
+    "silence": _check_silence,
+    "block": _check_block,
+}
+_ALWAYS: frozenset[CheckName] = frozenset({"manifest", "signature", "determinism"})

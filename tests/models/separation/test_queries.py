@@ -1,7 +1,6 @@
 """Stems by queries: a pass for each over the same windows, conditions window by window, activity."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +11,9 @@ from hypothesis import strategies as st
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import OptionError
-from stemwright.models.manifest import ChunkPlan, Graph, GraphInput, GraphOutput, Manifest, QueryRules
 from stemwright.models.separation.queries import StemQuery
 from stemwright.models.separation.separator import SeparationOptions, Separator
+from tests.support.fake_kinds import ASKED_GRAPH, AskedSession, answer_to, asked_manifest
 from tests.support.fake_sessions import (
     FakeSession,
     collect,
@@ -27,39 +26,6 @@ from tests.support.fake_sessions import (
 )
 
 pytestmark = pytest.mark.timeout(60)
-GRAPH = Graph(
-    inputs=(GraphInput(name="mixture", role="waveform"), GraphInput(name="query", role="condition")),
-    outputs=(GraphOutput(name="stems", role="waveform"),),
-)
-PLAN = ChunkPlan(input_samples=200, output_samples=200, overlap=0.5, window="hann", tail="end")
-
-
-def asked_manifest(**changes: object) -> Manifest:
-    data = {
-        **fake_manifest(plan=PLAN).model_dump(),
-        "stems": (),
-        "stem_kind": "query",
-        "graph": GRAPH,
-        "query": QueryRules(condition="class_probabilities", size=2, tagger="tagger"),
-        **changes,
-    }
-    return Manifest.model_validate(data)
-
-
-def answer(window: FloatArray, condition: FloatArray) -> FloatArray:
-    """What the network makes of one window, shape=(1, channels, samples)."""
-    ramp = np.linspace(-1, 1, window.shape[-1], dtype=np.float32)
-    return np.asarray(np.tanh(condition[0] * window + condition[1] * ramp * np.abs(window))[None], np.float32)
-
-
-class AskedSession(FakeSession):
-    """Answers each window by its own condition."""
-
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        with self.lock:
-            self.batches.append(len(inputs["mixture"]))
-        pairs = zip(inputs["mixture"], inputs["query"], strict=True)
-        return {"stems": np.stack([answer(window, condition) for window, condition in pairs])}
 
 
 @dataclass
@@ -86,7 +52,7 @@ def ask(**listeners: Listener) -> tuple[StemQuery, ...]:
 
 
 def asked_separator(session: FakeSession | None = None) -> Separator:
-    made = session or AskedSession(network=gains_network(), graph=GRAPH)
+    made = session or AskedSession(network=gains_network(), graph=ASKED_GRAPH)
     return Separator([fake_member(made, asked_manifest())], ())
 
 
@@ -97,7 +63,7 @@ def by_hand(samples: FloatArray, gain: float) -> FloatArray:
     for start in range(0, frames, 100):
         window = padded[:, start : start + 200]
         level = np.float32(np.abs(window).mean())
-        pieces.append((start, answer(window, np.array([gain, level], np.float32))[0]))
+        pieces.append((start, answer_to(window, np.array([gain, level], np.float32))[0]))
     weight = np.sin(np.pi * (np.arange(200) + 0.5) / 200) ** 2
     return join_by_hand(pieces, weight, frames)
 
@@ -130,7 +96,9 @@ def test_batches_blocks_and_other_queries_do_not_change_a_stem(
     with asked_separator() as separator:
         options = SeparationOptions(queries=ask(dog=Listener(0.5, 0.05)), batch_size=1, shifts=shifts)
         alone = separate_array(separator, samples, options=options)
-    session = AskedSession(network=gains_network(), graph=GRAPH, parallel_calls=calls, batch_limit=batch)
+    session = AskedSession(
+        network=gains_network(), graph=ASKED_GRAPH, parallel_calls=calls, batch_limit=batch
+    )
     with asked_separator(session) as separator:
         queries = ask(cat=Listener(2.0), dog=Listener(0.5, 0.05))
         options = SeparationOptions(queries=queries, shifts=shifts, block_frames=block)
@@ -140,7 +108,7 @@ def test_batches_blocks_and_other_queries_do_not_change_a_stem(
 
 
 def test_queries_share_their_windows_in_turn_and_their_batches() -> None:
-    session = AskedSession(network=gains_network(), graph=GRAPH, batch_limit=4)
+    session = AskedSession(network=gains_network(), graph=ASKED_GRAPH, batch_limit=4)
     shared = Listener(1.0)
     with asked_separator(session) as separator:
         queries = tuple(StemQuery(name=name, source=shared) for name in ("a", "b", "c", "d"))
@@ -164,7 +132,7 @@ def test_windows_of_other_channels_shifts_and_separations_have_other_keys() -> N
 def test_where_nothing_asked_for_sounds_the_stem_is_silent_and_the_network_is_not_run() -> None:
     samples = noise(2, 2000)
     samples[:, 600:1400] *= 0.01
-    session = AskedSession(network=gains_network(), graph=GRAPH)
+    session = AskedSession(network=gains_network(), graph=ASKED_GRAPH)
     with asked_separator(session) as separator:
         options = SeparationOptions(queries=ask(dog=Listener(0.5, 0.03), bird=Listener(1.0, 9.0)))
         separation = separator.separate(ArraySource(samples, 1000), options)
@@ -255,7 +223,7 @@ def test_a_model_of_fixed_stems_takes_no_queries() -> None:
 
 def test_models_that_are_asked_cannot_be_averaged() -> None:
     members = [
-        fake_member(AskedSession(network=gains_network(), graph=GRAPH), asked_manifest(name=name))
+        fake_member(AskedSession(network=gains_network(), graph=ASKED_GRAPH), asked_manifest(name=name))
         for name in ("a", "b")
     ]
     with pytest.raises(OptionError, match="cannot be averaged"):

@@ -8,22 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import lfilter
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import CancelledError, InternalError, OptionError, OutOfMemoryError
 from stemwright.models.manifest import (
     ChunkPlan,
-    Graph,
-    GraphInput,
-    GraphOutput,
-    Manifest,
-    StateTensor,
-    Streaming,
     TrackNormalisation,
 )
 from stemwright.models.separation.separator import CancelToken, SeparationOptions, Separator
+from tests.support.fake_kinds import (
+    LAG,
+    STATE_GRAPH,
+    STATE_STEMS,
+    RememberingSession,
+    remember,
+    remembering_manifest,
+)
 from tests.support.fake_sessions import (
     FakeSession,
     context_network,
@@ -36,17 +37,6 @@ from tests.support.fake_sessions import (
 )
 
 pytestmark = pytest.mark.timeout(60)
-LAG, POLE = 24, 0.99
-STEMS = ("speaker1", "speaker2")
-GRAPH = Graph(
-    inputs=(GraphInput(name="mixture", role="waveform"),),
-    outputs=(GraphOutput(name="stems", role="waveform"),),
-    batch="one",
-    state=(
-        StateTensor(input="memory.in", output="memory.out", shape=(1, 2, 1), dtype="float64", initial=0.5),
-        StateTensor(input="delay.in", output="delay.out", shape=(1, 2, 2, LAG)),
-    ),
-)
 
 
 @pytest.fixture(autouse=True)
@@ -56,55 +46,10 @@ def no_thread_stays() -> Iterator[None]:
     assert set(threading.enumerate()) <= before
 
 
-class RememberingSession(FakeSession):
-    """Stems from all that was heard so far, LAG samples late."""
-
-    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        with self.lock:
-            self.batches.append(inputs["mixture"].shape[-1])
-            self.running += 1
-            self.most_running = max(self.most_running, self.running)
-            call = len(self.batches)
-        try:
-            if self.before is not None:
-                self.before(call)
-            assert inputs["memory.in"].dtype == np.float64
-            assert inputs["delay.in"].dtype == np.float32
-            return remember(inputs["mixture"], inputs["memory.in"], inputs["delay.in"])
-        finally:
-            with self.lock:
-                self.running -= 1
-
-
-def remember(mixture: FloatArray, memory: FloatArray, delay: FloatArray) -> dict[str, FloatArray]:
-    heard = mixture[0].astype(np.float64)
-    slow, _ = lfilter([1 - POLE], [1, -POLE], heard, axis=-1, zi=memory[0] * POLE)
-    stems = np.stack([np.tanh(slow), heard - slow])[None].astype(np.float32)
-    late = np.concatenate([delay, stems], axis=-1)
-    count = mixture.shape[-1]
-    return {
-        "stems": late[..., :count],
-        "memory.out": slow[None, :, -1:],
-        "delay.out": np.ascontiguousarray(late[..., count:]),
-    }
-
-
-def remembering_manifest(size: int = 64, *, kind: str = "fixed", **changes: object) -> Manifest:
-    plan = {"input_samples": size, "output_samples": size, "overlap": 0.0, "window": "rectangular"}
-    data = {
-        **fake_manifest(stems=STEMS).model_dump(),
-        "graph": GRAPH,
-        "plan": ChunkPlan.model_validate({**plan, "tail": "end", "time": kind}),
-        "streaming": Streaming(latency_samples=LAG),
-        **changes,
-    }
-    return Manifest.model_validate(data)
-
-
 def remembering(size: int = 64, calls: int = 1, **changes: object) -> tuple[RememberingSession, Separator]:
-    session = RememberingSession(network=gains_network(), graph=GRAPH, parallel_calls=calls)
+    session = RememberingSession(network=gains_network(), graph=STATE_GRAPH, parallel_calls=calls)
     manifest = remembering_manifest(size, **changes)  # type: ignore[arg-type]
-    return session, Separator([fake_member(session, manifest)], STEMS)
+    return session, Separator([fake_member(session, manifest)], STATE_STEMS)
 
 
 def whole(samples: FloatArray) -> FloatArray:
@@ -248,9 +193,9 @@ def test_a_state_that_is_not_finite_any_more_is_an_error() -> None:
                 outputs["memory.out"] = outputs["memory.out"] * np.inf
             return outputs
 
-    session = Spoilt(network=gains_network(), graph=GRAPH)
+    session = Spoilt(network=gains_network(), graph=STATE_GRAPH)
     with (
-        Separator([fake_member(session, remembering_manifest())], STEMS) as separator,
+        Separator([fake_member(session, remembering_manifest())], STATE_STEMS) as separator,
         pytest.raises(InternalError, match=r"memory\.in is not finite"),
     ):
         separate_array(separator, noise(2, 1000))
