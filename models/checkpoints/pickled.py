@@ -31,6 +31,44 @@ class Named:
     call: Reader | None = None
 
 
+class Ignored:
+    """Stands for an object that no network needs, and that was not made."""
+
+
+# What training frameworks leave in their checkpoints beside the tensors: settings, callbacks, schedules.
+_IGNORED_PACKAGES = (
+    "lightning",
+    "lightning_fabric",
+    "omegaconf",
+    "pathlib",
+    "pytorch_lightning",
+    "torchmetrics",
+    "typing",
+    "uss",
+)
+_IGNORED_NAMES = frozenset(
+    (
+        "argparse.Namespace",
+        "builtins.dict",
+        "builtins.float",
+        "builtins.int",
+        "builtins.list",
+        "functools.partial",
+        "torch.Size",
+        "torch.device",
+        "torch.float32",
+    )
+)
+
+
+def _is_ignored(name: str) -> bool:
+    return name in _IGNORED_NAMES or name.partition(".")[0] in _IGNORED_PACKAGES
+
+
+def _ignored(*_: Any) -> Ignored:
+    return Ignored()
+
+
 @dataclass
 class _Machine:
     names: Mapping[str, Named]
@@ -59,9 +97,12 @@ class _Machine:
         return items
 
     def named(self, name: str) -> None:
-        if name not in self.names:
+        if name in self.names:
+            self.stack.append(self.names[name])
+        elif _is_ignored(name):
+            self.stack.append(Named(name, _ignored))
+        else:
             raise ModelFileError(f"the checkpoint calls {name}, which no known checkpoint needs", _REMEDY)
-        self.stack.append(self.names[name])
 
     def call(self) -> None:
         arguments, function = self.pop(), self.pop()
@@ -76,12 +117,16 @@ class _Machine:
 
     def set_items(self, items: list[Any]) -> None:
         target = self.top()
+        if isinstance(target, Ignored):
+            return
         if not isinstance(target, dict) or len(items) % 2:
             raise _damaged("fills what is no dictionary")
         target.update(_pairs(items))
 
     def extend(self, items: list[Any]) -> None:
         target = self.top()
+        if isinstance(target, Ignored):
+            return
         if not isinstance(target, list):
             raise _damaged("fills what is no list")
         target.extend(items)
@@ -89,7 +134,7 @@ class _Machine:
     def build(self) -> None:
         """Attributes of an object: only those of an ordered dictionary and of a dtype occur."""
         self.pop()
-        if not isinstance(self.top(), (dict, Named)):
+        if not isinstance(self.top(), (dict, Named, Ignored)):
             raise _damaged("sets attributes of what has none")
 
 
@@ -108,8 +153,8 @@ def read_pickle(data: bytes | BinaryIO, names: Mapping[str, Named], load: Callab
     Raises
     ------
     ModelFileError
-        The pickle names something that is not in `names`, uses a word that no known checkpoint
-        needs, or is damaged.
+        The pickle names something that is neither in `names` nor of those packages whose objects are
+        passed over, uses a word that no known checkpoint needs, or is damaged.
     """
     machine = _Machine(names=names, load=load)
     try:
@@ -242,6 +287,7 @@ _WORDS: Mapping[str, Callable[[_Machine, Any], None]] = {
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
     "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.call(),
     "BUILD": lambda machine, _: machine.build(),
     "BINPERSID": _persistent,
 }

@@ -6,8 +6,9 @@ from stemwright.models.conv_tasnet.family import CONV_TASNET
 from stemwright.models.demucs.family import DEMUCS
 from stemwright.models.ibm_cnn.building import IBM_CNN
 from stemwright.models.registry.family import Family
+from stemwright.models.universal.building import UNIVERSAL
 
-FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN)
+FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN, UNIVERSAL)
 """In the order in which they are asked."""
 
 

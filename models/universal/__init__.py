@@ -1,0 +1,1 @@
+"""Universal separation: a U-Net that is told by a condition which sound to take out."""
