@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from stemwright.service.errors import ConflictError, GoneError
 from stemwright.service.jobs.database import Database, translated
@@ -72,13 +72,13 @@ def delete_job(
     """
     cancel_job(database, client, settings, job_id, owner)
     with database.writing() as connection:
-        upload = connection.execute(
-            delete(JOBS).where(JOBS.c.id == job_id).returning(JOBS.c.upload_id)
-        ).scalar()
+        uploads = connection.execute(
+            delete(JOBS).where(JOBS.c.id == job_id).returning(JOBS.c.upload_id, JOBS.c.example_id)
+        ).first()
     with translated():
         client.delete_workflow(job_id)
     storage.delete_tree(job_prefix(job_id))
-    if upload is not None:
+    for upload in filter(None, uploads or ()):
         drop_upload(database, storage, upload)
 
 
@@ -90,7 +90,8 @@ def drop_upload(database: Database, storage: Storage, upload_id: str) -> bool:
     with database.writing() as connection:
         database.lock(connection, f"upload {upload_id}")
         needed = select(JOBS.c.id).where(
-            JOBS.c.upload_id == upload_id, JOBS.c.status != JobStatus.succeeded.value
+            or_(JOBS.c.upload_id == upload_id, JOBS.c.example_id == upload_id),
+            JOBS.c.status != JobStatus.succeeded.value,
         )
         if connection.execute(needed.limit(1)).first() is not None:
             return False
@@ -117,8 +118,9 @@ def retry_job(
             raise ConflictError(
                 f"the job is {row['status']}", "only a job that failed or was cancelled can be retried"
             )
-        there = select(UPLOADS.c.id).where(UPLOADS.c.id == row["upload_id"])
-        if connection.execute(there).first() is None:
+        wanted = {row["upload_id"], row["example_id"]} - {None}
+        there = select(func.count()).where(UPLOADS.c.id.in_(wanted))
+        if row["upload_id"] is None or connection.execute(there).scalar_one() < len(wanted):
             raise GoneError("the recording has expired", "upload it again for a new job")
         check_limits(connection, settings, row["owner"], row["duration_s"])
         connection.execute(

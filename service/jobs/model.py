@@ -47,7 +47,7 @@ class JobSpec(_Model):
     query: tuple[Name, ...] = Field(default=(), description="Sounds to separate, for models that are asked.")
     query_audio: Name | None = Field(default=None, description="Upload id of an example of the sound.")
     auto: bool = Field(default=False, description="Find the sounds in the recording, and separate them.")
-    level: int | None = Field(default=None, ge=1, le=9, description="Level of the ontology for `auto`.")
+    level: int | None = Field(default=None, ge=1, le=6, description="Level of the ontology for `auto`.")
     format: Container = Field(default="wav", description="Format of the stem files.")
     bit_depth: BitDepth | None = Field(default=None, description="Bits per sample of wav and flac.")
     bitrate: int | None = Field(default=None, ge=8, le=1024, description="kbit/s of mp3, ogg and m4a.")
@@ -74,7 +74,7 @@ class JobSpec(_Model):
 
     def _contradictions(self) -> tuple[tuple[bool, str, str], ...]:
         lossless = self.format in ("wav", "flac")
-        asked = bool(self.query) + (self.query_audio is not None) + self.auto
+        named = bool(self.query) or self.query_audio is not None
         return (
             (self.lyrics, "lyrics are not in this version", "leave lyrics out"),
             (self.evaluate, "evaluate is not in this version", "leave evaluate out"),
@@ -88,7 +88,16 @@ class JobSpec(_Model):
                 "the list of stems is empty or repeats one",
                 "name each stem once",
             ),
-            (asked > 1, "query, query_audio and auto exclude each other", "use one of them"),
+            (
+                self.auto and named,
+                "auto leaves no room for query or query_audio",
+                "either name sounds or let them be found",
+            ),
+            (
+                (self.auto or named) and (self.stems is not None or self.two_stems is not None),
+                "the stems are those that are asked for, none can be chosen besides",
+                "leave stems and two_stems out",
+            ),
             (self.level is not None and not self.auto, "level goes with auto only", "leave level out"),
             (
                 self.bit_depth is not None and not lossless,

@@ -72,6 +72,7 @@ JOBS = Table(
     Column("spec", Text, nullable=False, comment="JobSpec as JSON."),
     Column("priority", Integer, nullable=False),
     Column("upload_id", String(40), index=True, comment="Input, until it is removed."),
+    Column("example_id", String(40), index=True, comment="Upload with an example of the sound."),
     Column("status", String(20), nullable=False),
     Column("stage", String(20)),
     Column("fraction", Float, nullable=False, default=0.0),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stemwright.core.audio.encode import OutputFormat
-from stemwright.core.errors import OptionError
+from stemwright.core.audio.encode import OutputFormat, open_writer
 from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
+from stemwright.service.asking import Wishes
 from stemwright.service.errors import GoneError
 from stemwright.service.isolation.limits import DecodeLimits
 from stemwright.service.isolation.source import IsolatedSource, open_isolated
@@ -30,6 +30,10 @@ from stemwright.service.tracks import Engine, Recording, TrackOptions, separate_
 
 # How long a stage waits for a storage that is away before the job fails.
 PATIENCE_S = 120.0
+# An example is short by its nature; chosen here.
+_MOST_EXAMPLE_S = 600.0
+# As of `stemwright separate --auto`.
+_DEFAULT_LEVEL = 2
 _RESULT = PurePosixPath("result.json")
 _MIME = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "ogg": "audio/ogg",
          "m4a": "audio/mp4", "stem.mp4": "audio/mp4"}  # fmt: skip
@@ -83,9 +87,10 @@ class Workshop:
         """
         with self._recording(attempt) as path:
             out = path.parent / "stems"
+            options = self._options(attempt, path)
             result = self.engines.use(
                 attempt.spec.model or "",
-                lambda engine: self._files(attempt, engine, path, out, gauge, cancel),
+                lambda engine: self._files(attempt, engine, options, path, out, gauge, cancel),
             )
             stems = self._store(attempt, result, out, gauge, cancel)
         return {"run": attempt.run, "stems": stems, "result": result.as_dict(), "seconds": result.seconds}
@@ -98,9 +103,8 @@ class Workshop:
 
     def tidy(self, attempt: Attempt) -> None:
         """Remove the recording of a job that has succeeded, unless another job needs it."""
-        if attempt.upload_id is not None:
-            upload = attempt.upload_id
-            patient(lambda: drop_upload(self.database, self.storage, upload), PATIENCE_S)
+        for upload in filter(None, (attempt.upload_id, attempt.spec.query_audio)):
+            patient(lambda upload=upload: drop_upload(self.database, self.storage, upload), PATIENCE_S)  # type: ignore[misc]
 
     def drop_attempts(self, job_id: str, *, keep: str | None) -> int:
         """Remove the files of all attempts but one; return how many attempts."""
@@ -131,10 +135,43 @@ class Workshop:
         limits = DecodeLimits(max_audio_s=self.max_audio_s)
         return open_isolated(path, name=safe_name(attempt.name), limits=limits)
 
+    def _options(self, attempt: Attempt, path: Path) -> TrackOptions:
+        """Return what is asked of the engine, the sounds that were asked for looked up or heard."""
+        spec = attempt.spec
+        examples: tuple[Path, ...] = ()
+        if spec.query_audio is not None:
+            examples = (self._example(spec.query_audio, path.parent),)
+        wishes = Wishes(
+            labels=spec.query,
+            examples=examples,
+            levels=(spec.level or _DEFAULT_LEVEL,) if spec.auto else (),
+        )
+        with self._open(path, attempt) as recording:
+            return self.engines.ask(spec.model or "", wishes, track_options(spec), recording)
+
+    def _example(self, upload: str, folder: Path) -> Path:
+        """Fetch an example and decode it where it can do no harm; return a file of ours."""
+        sent, clean = folder / "example", folder / "example.wav"
+        patient(lambda: self.storage.fetch_upload(upload, sent), PATIENCE_S)
+        limits = DecodeLimits(max_audio_s=min(self.max_audio_s, _MOST_EXAMPLE_S))
+        with open_isolated(sent, name="query_audio", limits=limits) as example:
+            info, fmt = example.info, OutputFormat(container="wav", bit_depth="32f")
+            with open_writer(clean, fmt, info.sample_rate, info.channels, layout=info.layout) as writer:
+                for block in example.blocks():
+                    writer.write(block)
+                writer.commit()
+        return clean
+
     def _files(
-        self, attempt: Attempt, engine: Engine, path: Path, out: Path, gauge: Gauge, cancel: CancelToken
+        self,
+        attempt: Attempt,
+        engine: Engine,
+        options: TrackOptions,
+        path: Path,
+        out: Path,
+        gauge: Gauge,
+        cancel: CancelToken,
     ) -> TrackResult:
-        options = track_options(attempt.spec)
         shutil.rmtree(out, ignore_errors=True)  # of a try that ran out of memory
         place = placed(out, engine.separator.output_stems(options.separation), options, attempt.name)
 
@@ -173,17 +210,7 @@ class Workshop:
 
 
 def track_options(spec: JobSpec) -> TrackOptions:
-    """Return what a job asks of the engine.
-
-    Raises
-    ------
-    OptionError
-        It asks for what this version does not do.
-    """
-    if spec.query or spec.query_audio is not None or spec.auto:
-        raise OptionError(
-            "jobs cannot ask for sounds in this version", "ask for stems, or use the command line"
-        )
+    """Return what a job asks of the engine, sounds that are asked for left out."""
     djs = spec.format == "stem.mp4"
     depth = "32f" if djs or spec.clip_mode == "float" else spec.bit_depth or "16"
     container = "wav" if spec.format == "stem.mp4" else spec.format

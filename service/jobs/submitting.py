@@ -45,7 +45,9 @@ def submit(
         earlier = _earlier(connection, wanted)
         if earlier is not None:
             return earlier, False
-        filename = _complete_upload(connection, wanted)
+        filename = _complete_upload(connection, wanted.upload_id, wanted.owner)
+        if wanted.spec.query_audio is not None:
+            _complete_upload(connection, wanted.spec.query_audio, wanted.owner)
         check_limits(connection, settings, wanted.owner, wanted.duration_s)
         job_id = uuid.uuid4().hex
         now = time.time()
@@ -59,6 +61,7 @@ def submit(
                 spec=wanted.spec.model_dump_json(),
                 priority=wanted.spec.priority,
                 upload_id=wanted.upload_id,
+                example_id=wanted.spec.query_audio,
                 status="queued",
                 duration_s=wanted.duration_s,
                 idempotency_key=wanted.idempotency_key,
@@ -132,11 +135,11 @@ def _earlier(connection: Connection, wanted: Submission) -> RowMapping | None:
     return row
 
 
-def _complete_upload(connection: Connection, wanted: Submission) -> str:
+def _complete_upload(connection: Connection, upload_id: str, owner: str) -> str:
     """Return the file name of a complete upload of the owner's."""
     row = connection.execute(
         select(UPLOADS.c.filename, UPLOADS.c.complete).where(
-            UPLOADS.c.id == wanted.upload_id, UPLOADS.c.owner == wanted.owner
+            UPLOADS.c.id == upload_id, UPLOADS.c.owner == owner
         )
     ).first()
     if row is None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 
 from stemwright.service.errors import NotFoundError
 from stemwright.service.jobs.database import Database
@@ -100,7 +100,8 @@ class Sweeper:
 
     def _expired_uploads(self) -> int:
         needed = select(JOBS.c.upload_id).where(
-            JOBS.c.upload_id == UPLOADS.c.id, JOBS.c.status.in_(UNFINISHED)
+            or_(JOBS.c.upload_id == UPLOADS.c.id, JOBS.c.example_id == UPLOADS.c.id),
+            JOBS.c.status.in_(UNFINISHED),
         )
         with self._database.writing() as connection:
             expired = (

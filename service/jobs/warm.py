@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from stemwright.core.audio.source import AudioSource
 from stemwright.core.errors import OutOfMemoryError
 from stemwright.models.registry.store import Installed, ModelStore, open_model
 from stemwright.models.separation.separator import Separator
 from stemwright.models.sessions.opening import PrecisionChoice, SessionOptions
+from stemwright.service.asking import Asker, Wishes
 from stemwright.service.results import model_facts
-from stemwright.service.tracks import Engine
+from stemwright.service.tracks import Engine, TrackOptions
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -90,6 +92,22 @@ class WarmEngines:
                 self._close(next(iter(self._open)))
             self._open[key] = engine = self._opened(installed)
             return engine
+
+    def ask(self, model: str, wishes: Wishes, options: TrackOptions, recording: AudioSource) -> TrackOptions:
+        """Return options with the queries that the wishes come to for a recording.
+
+        Raises
+        ------
+        OptionError
+            The model takes no queries, or needs some; or a wish that means nothing.
+        InputError
+            An example or the recording cannot be read.
+        ModelNotFoundError, ModelFileError
+            The model or its tagger is not installed here, or damaged.
+        """
+        installed = open_model(model, self._store)
+        asker = Asker(wishes, (installed,), options=self._options, store=self._store)
+        return asker.options(options, recording)
 
     def close(self) -> None:
         """Close all."""

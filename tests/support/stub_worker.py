@@ -1,7 +1,7 @@
 """A worker's process whose models take a known time, or kill it: `python -m tests.support.stub_worker`.
 
 Models by name: `slow-N` takes N ms a chunk of 4096 samples, `poison` kills the process at the second chunk,
-`broken` fails at the second chunk. Each writes a line to $STEMWRIGHT_TEST_JOURNAL when it begins a recording.
+`broken` fails at the second chunk.
 """
 
 import os
@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
+from stemwright.core.audio.source import AudioSource
 from stemwright.models.manifest import ChunkPlan
 from stemwright.models.separation.separator import Separator
+from stemwright.service.asking import Wishes
 from stemwright.service.jobs.warm import WarmEngines
 from stemwright.service.jobs.worker import Worker, run_worker
 from stemwright.service.settings import load_settings
-from stemwright.service.tracks import Engine
+from stemwright.service.tracks import Engine, TrackOptions
 from tests.support.fake_sessions import FakeSession, fake_manifest, fake_member
 
 SEGMENT = 4096
@@ -35,6 +37,9 @@ class StubEngines(WarmEngines):
             if key not in self._open:
                 self._open[key] = Engine(separator=_separator(model), models=())
             return self._open[key]
+
+    def ask(self, model: str, wishes: Wishes, options: TrackOptions, recording: AudioSource) -> TrackOptions:
+        return options
 
 
 def _separator(model: str) -> Separator:

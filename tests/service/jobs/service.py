@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import soundfile
@@ -28,6 +28,7 @@ from tests.support.paths import ROOT
 from tests.support.servers import Backend
 
 CHUNK = 4096
+T = TypeVar("T")
 
 
 def recording(chunks: int = 4, seed: int = 0) -> bytes:
@@ -98,12 +99,11 @@ class Service:
         submitted = self.do(self.board.submit(JobSpec(model=model, **spec), owner=owner, upload_id=upload))
         return submitted.job.id
 
-    def do(self, work: Any) -> Any:
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
 
     def job(self, job_id: str, owner: str = LOCAL_OWNER) -> JobView:
-        view: JobView = self.do(self.board.get(job_id, owner=owner))
-        return view
+        return self.do(self.board.get(job_id, owner=owner))
 
     def row(self, job_id: str) -> Any:
         with self.board.database.reading() as connection:
@@ -126,7 +126,8 @@ class Service:
 
     def wait(self, job_id: str, *, timeout_s: float = 30.0, owner: str = LOCAL_OWNER) -> JobView:
         """Wait until a job has ended."""
-        return self.until(lambda: (view := self.job(job_id, owner)).status.final and view, timeout_s)
+        self.until(lambda: self.job(job_id, owner).status.final, timeout_s)
+        return self.job(job_id, owner)
 
     def wait_for_stage(self, job_id: str, stage: str, *, fraction: float = 0.0) -> None:
         self.until(
@@ -137,7 +138,7 @@ class Service:
             )
         )
 
-    def until(self, ask: Any, timeout_s: float = 30.0) -> Any:
+    def until(self, ask: Callable[[], T], timeout_s: float = 30.0) -> T:
         until = time.monotonic() + timeout_s
         while not (found := ask()):
             assert time.monotonic() < until, f"not in {timeout_s:g} s\n{self.logs()}"
