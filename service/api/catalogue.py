@@ -46,6 +46,7 @@ class ModelView(BaseModel):
                     "stem_kind": "fixed",
                     "sample_rate": 44100,
                     "size_bytes": 87862353,
+                    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
                     "licence": {"name": "personal and research use only", "url": ""},
                     "is_default": True,
                 }
@@ -66,6 +67,7 @@ class ModelView(BaseModel):
     )
     sample_rate: int | None = Field(default=None, description="Rate of the network in Hz; stems keep yours.")
     size_bytes: int = Field(default=0, description="Bytes of the model's files.")
+    sha256: str = Field(default="", description="SHA-256 over the manifests, which hold those of the files.")
     licence: LicenceView = LicenceView()
     is_default: bool = Field(default=False, description="Whether jobs that name no model use it.")
 
@@ -166,6 +168,7 @@ class ModelCatalogue:
                     **{key: manifest[key] for key in ModelView.model_fields if key in manifest},
                     "sample_rate": audio.get("sample_rate"),
                     "size_bytes": self._size(manifest),
+                    "sha256": self._digest(manifest),
                     "is_default": name == self._default,
                 }
             )
@@ -176,6 +179,11 @@ class ModelCatalogue:
         own = sum(int(record.get("size", 0)) for record in manifest.get("files", ()))
         members = (self._manifest(str(member.get("model"))) for member in manifest.get("members", ()))
         return own + sum(self._size(member) for member in members if member is not None)
+
+    def _digest(self, manifest: Mapping[str, Any]) -> str:
+        members = (self._manifest(str(member.get("model"))) for member in manifest.get("members", ()))
+        whole = [manifest, *(self._digest(member) for member in members if member is not None)]
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def _manifest(self, name: str) -> Mapping[str, Any] | None:
         path = self._folder / name / MANIFEST_FILE

@@ -40,9 +40,7 @@ async def download(
     for last in (False, True):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            await _fill(
-                connection, f"/v1/jobs/{job_id}/stems/{quote(stem.file, safe='')}", stem, part, received
-            )
+            await _fill(connection, url, stem, part, received)
             if await asyncio.to_thread(_digest, part) == stem.sha256:
                 await asyncio.to_thread(_put_in_place, part, target)
                 return target
