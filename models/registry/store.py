@@ -331,7 +331,7 @@ class ModelStore:
         message = f"no model named {name!r} is installed"
         if catalog_entry(name) is not None:
             return ModelNotFoundError(message, f"run `stemwright models pull {name}`")
-        installed = self.names()
+        installed = tuple(dict.fromkeys((*self.names(), *SHIPPED_TAGGERS)))
         near = difflib.get_close_matches(name, dict.fromkeys((*installed, *catalog_names())), n=3, cutoff=0.5)
         if not near:
             return ModelNotFoundError(message, "run `stemwright models list` to see what there is")

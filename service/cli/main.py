@@ -48,6 +48,10 @@ COMMANDS = {
     "batch": Command(
         module="stemwright.service.cli.batch", summary="Separate a whole folder or MUSDB18, resumable."
     ),
+    "detect": Command(
+        module="stemwright.service.cli.detect", summary="Tell which sounds are in a recording, and when."
+    ),
+    "stream": Command(module="stemwright.service.cli.stream", summary="Separate a stream while it goes on."),
     "models": Command(
         module="stemwright.service.cli.models", summary="Pull, list, check, import and export models."
     ),

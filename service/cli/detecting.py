@@ -1,0 +1,77 @@
+"""The work of `stemwright detect`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from stemwright.core.audio.source import open_source
+from stemwright.models.query.detection import ClassActivity, detect
+from stemwright.models.sessions.runtimes.contract import SessionOptions
+from stemwright.models.taggers.session import tagger_session
+from stemwright.service.cli.main import printable
+from stemwright.service.cli.output import print_json_line
+from stemwright.service.detection_picture import draw_detection, picture_format
+
+_SHOWN_TIMES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked of `detect`."""
+
+    recording: str
+    tagger: str
+    top: int
+    level: int | None
+    threshold: float
+    picture: Path | None
+    device: str
+    threads: int | None
+    as_json: bool
+
+
+def detect_sounds(request: Request) -> None:
+    """Hear a recording, and print or draw what is in it.
+
+    Raises
+    ------
+    StemwrightError
+        The recording, the tagger or the place of the picture cannot be used.
+    """
+    if request.picture is not None:
+        picture_format(request.picture)  # a wrong name is told before the work
+    tagger = tagger_session(request.tagger, SessionOptions(device=request.device, threads=request.threads))
+    with open_source(request.recording) as source:
+        name, detection = source.name, detect(source, tagger)
+    if request.level is None:
+        shown = detection.strongest(request.top, threshold=request.threshold)
+    else:
+        shown = detection.at_level(request.level, threshold=request.threshold)[: request.top]
+    if request.picture is not None:
+        draw_detection(detection, shown, request.picture, title=name)
+    if request.as_json:
+        print_json_line({"input": request.recording} | detection.as_dict(shown, threshold=request.threshold))
+    else:
+        _print_table(name, shown, detection.duration_s)
+
+
+def _print_table(name: str, shown: Sequence[ClassActivity], duration_s: float) -> None:
+    typer.echo(f"{printable(name)}, {duration_s:.1f} s")
+    if not shown:
+        typer.echo("nothing is active at this level")
+        return
+    width = max(len("class"), *(len(one.sound.name) for one in shown))
+    typer.echo(f"{'class':{width}}  {'peak':>5}  {'mean':>5}  active")
+    for one in shown:
+        times = ", ".join(f"{_clock(start)}-{_clock(end)}" for start, end in one.active[:_SHOWN_TIMES])
+        more = len(one.active) - _SHOWN_TIMES
+        if more > 0:
+            times += f" and {more} more"
+        typer.echo(f"{one.sound.name:{width}}  {one.peak:5.2f}  {one.mean:5.2f}  {times}".rstrip())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
