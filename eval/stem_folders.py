@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stemwright.core.audio.source import AUDIO_SUFFIXES, FileSource, open_source
+from stemwright.core.audio.source import FileSource, open_source
+from stemwright.core.audio.suffixes import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError
 from stemwright.eval.bss_eval.projection import Doubles
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from stemwright.core.audio.source import AUDIO_SUFFIXES
+from stemwright.core.audio.suffixes import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError, OptionError, StemwrightError
 from stemwright.service.naming import safe_name, same_file_key
 

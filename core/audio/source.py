@@ -22,11 +22,6 @@ from stemwright.core.audio.tags import Tags, read_tags
 from stemwright.core.errors import InputError, OptionError, ResourceError
 
 BLOCK_FRAMES = 65_536
-# Of files that are looked for in folders; a file that is named is read whatever it is called.
-AUDIO_SUFFIXES = frozenset(
-    ".aac .ac3 .aif .aifc .aiff .alac .amr .ape .au .caf .dsf .eac3 .flac .m4a .m4b .mka .mp2 .mp3 .mp4"
-    " .mkv .mov .mpc .oga .ogg .opus .ra .rf64 .snd .spx .tta .w64 .wav .wave .weba .webm .wma .wv".split()
-)
 _SPOOL_BYTES = 1 << 20
 
 

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
-from stemwright.core.audio.source import AUDIO_SUFFIXES, AudioSource, open_source
+from stemwright.core.audio.source import AudioSource, open_source
+from stemwright.core.audio.suffixes import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError
 from stemwright.models.query.detection import WINDOW_S, pieces
 from stemwright.models.taggers.session import TaggerResult, TaggerSession
