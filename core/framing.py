@@ -32,6 +32,8 @@ class Framing:
         Frames kept.
     first
         Start of the first kept frame in the padded signal.
+    inverse_early
+        So many samples before the signal's first one the inverse begins.
     """
 
     n_fft: int
@@ -44,6 +46,12 @@ class Framing:
     centre_mode: PaddingMode
     frames: int
     first: int
+    inverse_early: int = 0
+
+    @property
+    def inverse_origin(self) -> int:
+        """Where the inverse begins in the padded signal."""
+        return self.origin - self.inverse_early
 
     @property
     def origin(self) -> int:
@@ -82,7 +90,7 @@ class Framing:
         out
             The signal, shape=(samples,); samples that no frame reaches become zero.
         """
-        begin = self.origin - self.first
+        begin = self.inverse_origin - self.first
         covered = sums[max(begin, 0) : begin + self.samples]
         head = max(-begin, 0)
         reached = slice(head, head + len(covered))

@@ -54,7 +54,10 @@ class Transform(BaseModel):
         frame 0 starts at sample 0 and no frame passes the end.
     outer_padding
         Padding before that one. `hop_aligned` (Demucs): reflected, 3/2 hop on the left, and on
-        the right 3/2 hop plus what brings the length up to a multiple of the hop. `even_frames`
+        the right 3/2 hop plus what brings the length up to a multiple of the hop.
+        `hop_aligned_early` (older hybrid Demucs): the same with zeros, and the inverse begins where
+        the padding does, 3/2 hop before the signal; networks that were trained with this slip make
+        up for it. `even_frames`
         (SCNet): zeros on the right, at least one, up to a multiple of the hop that makes the
         number of frames even.
     frame_count
@@ -96,7 +99,7 @@ class Transform(BaseModel):
     window_scale: Literal["none", "unit_sum"] = "none"
     spectrum_scale: Literal["none", "unitary"] = "none"
     padding: Literal["reflect", "zero", "none"] = "reflect"
-    outer_padding: Literal["none", "hop_aligned", "even_frames"] = "none"
+    outer_padding: Literal["none", "hop_aligned", "hop_aligned_early", "even_frames"] = "none"
     frame_count: Literal["torch", "ceil"] = "torch"
     dropped_edge_frames: int = Field(default=0, ge=0, le=2)
     kept_bins: Annotated[int, Field(ge=1)] | None = None
@@ -122,9 +125,9 @@ class Transform(BaseModel):
             raise ValueError("outer_padding needs centred frames (padding reflect or zero)")
         if self.frame_count == "ceil" and (self.padding == "none" or self.outer_padding != "none"):
             raise ValueError("frame_count ceil needs centred frames and no outer_padding")
-        if self.dropped_edge_frames and self.outer_padding != "hop_aligned":
+        if self.dropped_edge_frames and not self._hop_aligned:
             raise ValueError("dropped_edge_frames needs outer_padding hop_aligned")
-        if self.outer_padding == "hop_aligned" and self.hop % 2:
+        if self._hop_aligned and self.hop % 2:
             raise ValueError("outer_padding hop_aligned needs an even hop")
         return self
 
@@ -305,6 +308,10 @@ class Transform(BaseModel):
         return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(self.window_span) / self.window_span)
 
     @property
+    def _hop_aligned(self) -> bool:
+        return self.outer_padding in ("hop_aligned", "hop_aligned_early")
+
+    @property
     def _window_gain(self) -> float:
         return 1.0 / float(self._window.sum()) if self.window_scale == "unit_sum" else 1.0
 
@@ -391,12 +398,13 @@ def _framing(transform: Transform, samples: int) -> Framing:
         centre_mode="reflect" if transform.padding == "reflect" else "zero",
         frames=frames - 2 * transform.dropped_edge_frames,
         first=transform.dropped_edge_frames * transform.hop,
+        inverse_early=left if transform.outer_padding == "hop_aligned_early" else 0,
     )
 
 
 def _outer_padding(transform: Transform, samples: int) -> tuple[int, int]:
     hop = transform.hop
-    if transform.outer_padding == "hop_aligned":
+    if transform._hop_aligned:
         return 3 * hop // 2, 3 * hop // 2 + -samples % hop
     if transform.outer_padding == "even_frames":
         hops = samples // hop + 1
@@ -413,7 +421,7 @@ def _inverse_envelope(transform: Transform, samples: int) -> FloatArray:
     for step, values in enumerate(weight):
         sums[step : step + frames] += values
     envelope = np.zeros(samples)
-    covered = sums.reshape(-1)[framing.origin : framing.origin + samples]
+    covered = sums.reshape(-1)[framing.inverse_origin : framing.inverse_origin + samples]
     reached = covered > _COVERED * transform._steady_state.max()
     np.divide(1.0, covered, out=envelope[: len(covered)], where=reached)
     result = envelope.astype(np.float32)

@@ -41,6 +41,8 @@ HYBRID_TRANSFORM = Transform(
     kept_bins=BINS,
 )
 
+EARLY_TRANSFORM = HYBRID_TRANSFORM.model_copy(update={"outer_padding": "hop_aligned_early"})
+
 SIX_STEMS = (*MUSIC_STEMS, "guitar", "piano")
 
 SAFE_PRECISIONS: Mapping[str, tuple[PrecisionRecord, ...]] = MappingProxyType(
@@ -63,7 +65,7 @@ class Architecture:
     Attributes
     ----------
     name
-        Name of the graph's file.
+        Name, which is that of the graph's file too unless that is shared.
     config
         The network's settings.
     segment_samples
@@ -74,6 +76,8 @@ class Architecture:
         Number of values in a checkpoint.
     description, citation
         For manifests.
+    graph_name
+        Name of the graph's file where it is shared with another architecture.
     """
 
     name: str
@@ -83,11 +87,12 @@ class Architecture:
     parameters: int
     description: str
     citation: str
+    graph_name: str = ""
 
     @property
     def graph_path(self) -> Path:
         """Where the weightless graph lies."""
-        return GRAPHS_DIR / f"{self.name}.onnx"
+        return GRAPHS_DIR / f"{self.graph_name or self.name}.onnx"
 
     @property
     def hybrid(self) -> bool:
@@ -100,6 +105,10 @@ class Architecture:
         if isinstance(self.config, PaperDemucsConfig | TimeDemucsConfig):
             return valid_length(self.config, self.segment_samples)
         return self.segment_samples
+
+    @property
+    def _early(self) -> bool:
+        return isinstance(self.config, HDemucsConfig) and self.config.early_inverse
 
     @property
     def plan(self) -> ChunkPlan:
@@ -120,7 +129,7 @@ class Architecture:
         return Graph(
             inputs=(mixture, GraphInput(name="spectrum", role="cac")),
             outputs=(GraphOutput(name="spectra", role="cac"), GraphOutput(name="waveforms", role="waveform")),
-            transform=HYBRID_TRANSFORM,
+            transform=EARLY_TRANSFORM if self._early else HYBRID_TRANSFORM,
             batch=self.batch,
         )
 
@@ -159,6 +168,13 @@ HDEMUCS = Architecture(
     parameters=83_637_832,
     description="Hybrid Demucs (v3): two U-Nets with LSTM and local attention inside",
     citation=_HDEMUCS_CITATION,
+)
+HDEMUCS_EARLY = replace(
+    HDEMUCS,
+    name="hdemucs_early",
+    config=HDemucsConfig(early_inverse=True),
+    description="Hybrid Demucs (v3), older form: its inverse transform begins early",
+    graph_name="hdemucs",
 )
 DEMUCS_V3 = Architecture(
     name="demucs_v3",
@@ -207,12 +223,13 @@ def shortened(architecture: Architecture) -> Architecture:
     return replace(
         architecture,
         name=f"{architecture.name}_{SHORT_SECONDS}s",
+        graph_name=architecture.graph_name and f"{architecture.graph_name}_{SHORT_SECONDS}s",
         segment_samples=SHORT_SECONDS * SAMPLE_RATE,
         description=f"{architecture.description}; in segments of {SHORT_SECONDS} s",
     )
 
 
-_LONG = (HDEMUCS, DEMUCS_V3, DEMUCS_V3_PLAIN, DEMUCS_V2, DEMUCS_V2_48, DEMUCS_V1)
+_LONG = (HDEMUCS, HDEMUCS_EARLY, DEMUCS_V3, DEMUCS_V3_PLAIN, DEMUCS_V2, DEMUCS_V2_48, DEMUCS_V1)
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {

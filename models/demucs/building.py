@@ -15,7 +15,8 @@ from stemwright.models.demucs.architectures import (
     UNKNOWN_LICENCE,
     Architecture,
 )
-from stemwright.models.demucs.checkpoints import architecture_of, config_of
+from stemwright.models.demucs.checkpoints import architecture_of, sources_of
+from stemwright.models.demucs.plain_states import renamed_tensors
 from stemwright.models.graphs.weightless import Storage, WeightlessGraph
 from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Licence, Manifest, WeightsOrigin
 from stemwright.models.registry.model_files import record_of
@@ -58,7 +59,7 @@ def build_model_folder(
     architecture = architecture_of(checkpoint)
     digest = content_digest(checkpoint.tensors)
     origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
-    model = WeightlessGraph.read(architecture.graph_path).fill(checkpoint.tensors, storage)
+    model = WeightlessGraph.read(architecture.graph_path).fill(renamed_tensors(checkpoint), storage)
     manifest = _manifest(checkpoint, architecture, name, licence, origin)
     path = folder / GRAPH_FILE
     try:
@@ -83,7 +84,7 @@ def _manifest(
             licence=licence,
             citation=architecture.citation,
             training_data=OFFICIAL_TRAINING_DATA if licence == OFFICIAL_LICENCE else "",
-            stems=config_of(checkpoint).sources,
+            stems=sources_of(checkpoint),
             audio=AUDIO,
             plan=architecture.plan,
             graph=architecture.graph,

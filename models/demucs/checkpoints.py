@@ -6,11 +6,16 @@ from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.checkpoints.checkpoint import Value
 from stemwright.models.demucs.architectures import ARCHITECTURES, Architecture
-from stemwright.models.demucs.configs import SAMPLE_RATE, HDemucsConfig, HTDemucsConfig, NetworkConfig
-
-_KNOWN = (
-    "known are htdemucs, htdemucs_ft, htdemucs_6s and hdemucs_mmi, and what was trained with their settings"
+from stemwright.models.demucs.configs import (
+    SAMPLE_RATE,
+    HDemucsConfig,
+    HTDemucsConfig,
+    NetworkConfig,
+    TimeDemucsConfig,
 )
+from stemwright.models.demucs.plain_states import plain_architecture
+
+_KNOWN = "known are the released networks of demucs v2, v3 and v4, and what was trained with their settings"
 
 # Defaults of the constructors of demucs 4.1.0 for all arguments that change what the network
 # computes. Arguments that are not here do not (initialisation, training, dropout, the settings of
@@ -69,6 +74,29 @@ _HDEMUCS_DEFAULTS: Mapping[str, Value] = {
     "dconv_attn": 4,
     "dconv_lstm": 4,
 }
+_DEMUCS_DEFAULTS: Mapping[str, Value] = {
+    "audio_channels": 2,
+    "channels": 64,
+    "growth": 2.0,
+    "depth": 6,
+    "rewrite": True,
+    "lstm_layers": 0,
+    "kernel_size": 8,
+    "stride": 4,
+    "context": 1,
+    "gelu": True,
+    "glu": True,
+    "norm_starts": 4,
+    "norm_groups": 4,
+    "dconv_mode": 1,
+    "dconv_depth": 2,
+    "dconv_comp": 4,
+    "dconv_attn": 4,
+    "dconv_lstm": 4,
+    "normalize": True,
+    "resample": True,
+    "samplerate": SAMPLE_RATE,
+}
 # Settings that the configurations in configs.py carry; all others have to be at their defaults.
 _HTDEMUCS_FREE = (
     "channels",
@@ -79,7 +107,8 @@ _HTDEMUCS_FREE = (
     "t_heads",
     "dconv_comp",
 )
-_HDEMUCS_FREE = ("channels", "dconv_comp")
+_HDEMUCS_FREE = ("channels", "dconv_comp", "hybrid_old")
+_DEMUCS_FREE = ("channels", "dconv_comp", "normalize", "resample")
 
 
 def architecture_of(checkpoint: Checkpoint) -> Architecture:
@@ -88,8 +117,13 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     Raises
     ------
     ModelFileError
-        There is no graph for this network; the message tells the setting that differs.
+        There is no graph for this network; the message tells the setting that differs. Or the
+        checkpoint is not of the network that the user says it is of.
     """
+    if checkpoint.like:
+        return _as_told(checkpoint)
+    if not checkpoint.klass:
+        return plain_architecture(checkpoint)
     config = config_of(checkpoint)
     for architecture in ARCHITECTURES.values():
         if not _differing(config, architecture):
@@ -97,6 +131,21 @@ def architecture_of(checkpoint: Checkpoint) -> Architecture:
     raise ModelFileError(
         f"no graph is shipped for this {checkpoint.klass.rpartition('.')[2]} ({_difference(config)})", _KNOWN
     )
+
+
+def _as_told(checkpoint: Checkpoint) -> Architecture:
+    architecture = ARCHITECTURES[checkpoint.like]
+    if checkpoint.klass and (differing := _differing(config_of(checkpoint), architecture)):
+        raise ModelFileError(
+            f"the checkpoint says that it is not {checkpoint.like}: {differing[0]}", "leave --like out"
+        )
+    return architecture
+
+
+def sources_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the stems of a checkpoint; raises ModelFileError as config_of does."""
+    config = config_of(checkpoint) if checkpoint.klass else architecture_of(checkpoint).config
+    return config.sources
 
 
 def config_of(checkpoint: Checkpoint) -> NetworkConfig:
@@ -121,13 +170,24 @@ def config_of(checkpoint: Checkpoint) -> NetworkConfig:
             compression=_whole(given, "dconv_comp"),
             decoder_branch=_decoder_branch(given),
         )
-    if name == "HDemucs":
+    if checkpoint.klass == "demucs.demucs.Demucs":
+        given = _settings(checkpoint, _DEMUCS_DEFAULTS, (*_DEMUCS_FREE, "dconv_mode"))
+        return TimeDemucsConfig(
+            sources=_sources(checkpoint),
+            channels=_whole(given, "channels"),
+            compression=_whole(given, "dconv_comp"),
+            decoder_branch=_decoder_branch(given),
+            normalise=bool(given["normalize"]),
+            resample=bool(given["resample"]),
+        )
+    if name in ("HDemucs", "WDemucs"):
         given = _settings(checkpoint, _HDEMUCS_DEFAULTS, (*_HDEMUCS_FREE, "dconv_mode"))
         return HDemucsConfig(
             sources=_sources(checkpoint),
             channels=_whole(given, "channels"),
             compression=_whole(given, "dconv_comp"),
             decoder_branch=_decoder_branch(given),
+            early_inverse=bool(given["hybrid_old"]),
         )
     raise ModelFileError(f"{checkpoint.klass or 'the checkpoint'} is no network known here", _KNOWN)
 

@@ -39,12 +39,17 @@ class HTDemucsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HDemucsConfig:
-    """HDemucs (v3 hybrid): fields as in HTDemucsConfig; the depth of 6 follows from the transform."""
+    """HDemucs (v3 hybrid): fields as in HTDemucsConfig; the depth of 6 follows from the transform.
+
+    early_inverse
+        Whether the network was trained with the older transform (`hybrid_old` of the reference).
+    """
 
     sources: tuple[str, ...] = MUSIC_STEMS
     channels: int = 48
     compression: int = 4
     decoder_branch: bool = False
+    early_inverse: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

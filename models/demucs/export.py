@@ -140,7 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("architectures", nargs="*", help=f"of {', '.join(ARCHITECTURES)}; default: all")
     parser.add_argument("--out", type=Path, default=GRAPHS_DIR)
     options = parser.parse_args(arguments)
-    for name in options.architectures or ARCHITECTURES:
+    own = [name for name, architecture in ARCHITECTURES.items() if not architecture.graph_name]
+    for name in options.architectures or own:
         if name not in ARCHITECTURES:
             parser.error(f"no architecture {name}; there are {', '.join(ARCHITECTURES)}")
         weightless = export_weightless(ARCHITECTURES[name], verify=True)

@@ -311,7 +311,7 @@ def _normalised(nodes: NodeList, scheme: _Scheme, sums: str, samples: int) -> st
     """Cut the signal's samples out of the summed frames and divide by the windows' sum."""
     transform = scheme.transform
     framing = transform.framing(samples)
-    begin = framing.origin - framing.first - scheme.begin * scheme.fine
+    begin = framing.inverse_origin - framing.first - scheme.begin * scheme.fine
     length = (framing.frames + scheme.steps - 1) * transform.hop
     padded = nodes.pad(sums, (0, 0, max(0, -begin)), (0, 0, max(0, begin + samples - length)))
     signal = nodes.slice(padded, {2: (max(0, begin), max(0, begin) + samples)})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from stemwright.core.transforms import Transform
 from tests.support.transforms import (
     FAMILIES,
+    HDEMUCS_EARLY,
     HTDEMUCS,
     IBM_CNN,
     MDX,
@@ -171,6 +173,17 @@ class TestAgainstDemucs:
         spectrum = random_spectrum(1, 2, 2, 2048, HTDEMUCS.frames(samples))
         expected = HTDemucs._ispec(self.network, torch.from_numpy(spectrum), samples).numpy()
         assert relative_error(HTDEMUCS.inverse(spectrum, samples), expected) < 1e-5
+
+    older = SimpleNamespace(hop_length=1024, nfft=4096, hybrid=True, hybrid_old=True)
+
+    @pytest.mark.parametrize("samples", [5000, 20_480, 31_111])
+    def test_the_older_form_of_v3(self, samples: int) -> None:
+        waveform = noise(1, 2, samples)
+        expected = HDemucs._spec(self.older, torch.from_numpy(waveform)).numpy()
+        assert relative_error(HDEMUCS_EARLY.forward(waveform), expected) < 1e-5
+        spectrum = random_spectrum(1, 2, 2, 2048, HDEMUCS_EARLY.frames(samples))
+        expected = HDemucs._ispec(self.older, torch.from_numpy(spectrum), samples).numpy()
+        assert relative_error(HDEMUCS_EARLY.inverse(spectrum, samples), expected) < 1e-5
 
     def test_shape_at_the_segment_of_the_released_model(self) -> None:
         assert (HTDEMUCS.bins, HTDEMUCS.frames(343_980)) == (2048, 336)

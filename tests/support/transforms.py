@@ -13,6 +13,7 @@ HTDEMUCS = Transform(
     dropped_edge_frames=2,
     kept_bins=2048,
 )
+HDEMUCS_EARLY = HTDEMUCS.model_copy(update={"outer_padding": "hop_aligned_early"})
 USS = Transform(n_fft=2048, hop=320)
 ROFORMER = Transform(n_fft=2048, hop=441, zeroed_synthesis_bins=1)
 SCNET = Transform(
@@ -31,6 +32,7 @@ IBM_CNN = Transform(
 )
 FAMILIES = {
     "htdemucs": HTDEMUCS,
+    "hdemucs_early": HDEMUCS_EARLY,
     "uss": USS,
     "roformer": ROFORMER,
     "scnet": SCNET,
