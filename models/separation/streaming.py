@@ -134,7 +134,7 @@ class StreamSession:
         """
         found = model if isinstance(model, Installed) else open_model(model, store)
         if not isinstance(found, InstalledModel):
-            raise _not_streamable(found.name)
+            raise not_streamable(found.name)
         require_streamable(found.manifest)
         options = SessionOptions() if options is None else options
         if options.device == "auto":
@@ -307,10 +307,11 @@ class _Lane:
 def require_streamable(manifest: Manifest) -> None:
     """Raise OptionError for a model that needs to hear all of a recording, or windows of it."""
     if manifest.streaming is None or len(manifest.graph.inputs) != 1 or len(manifest.graph.outputs) != 1:
-        raise _not_streamable(manifest.name)
+        raise not_streamable(manifest.name)
 
 
-def _not_streamable(name: str) -> OptionError:
+def not_streamable(name: str) -> OptionError:
+    """Return the error for a model that cannot be streamed."""
     return OptionError(
         f"{name} cannot be streamed: it hears sound that is still to come",
         "use a causal model, which `stemwright models info` calls streamable, or `stemwright separate`",
