@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stemwright.core.errors import OptionError
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -57,4 +59,55 @@ def score(
             staging.path(file).write_text(museval_json(scores), encoding="utf-8")
             staging.publish([file], replace=overwrite)
     print_scores(scores)
+    return 0
+
+
+@app.command()
+def listening(
+    ratings: Annotated[Path, typer.Argument(metavar="RATINGS.csv", help="One row for each stimulus.")],
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="COLUMN", help="Only this metric; default: all after the rating."),
+    ] = None,
+    compared: Annotated[
+        str | None,
+        typer.Option("--compare", metavar="COLUMN", help="Compare every other metric with this one."),
+    ] = None,
+    excerpt: Annotated[str, typer.Option("--excerpt-column", metavar="NAME")] = "file_id",
+    model: Annotated[str, typer.Option("--model-column", metavar="NAME")] = "model_name",
+    kind: Annotated[str, typer.Option("--kind-column", metavar="NAME")] = "model_type",
+    rating: Annotated[str, typer.Option("--rating-column", metavar="NAME")] = "DMOS",
+    resamples: Annotated[int, typer.Option("--resamples", min=100, help="Draws of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> int:
+    """Tell which metrics agree with listeners: Spearman's and Pearson's correlations.
+
+    RATINGS.csv names for each stimulus its excerpt, its model, the kind of model and the mean opinion;
+    the columns after that hold metrics. Correlations are given for each kind of model and for each model,
+    with 95 % intervals from resampled excerpts (at least 8 of them). `--compare` tells whether another
+    metric's correlation differs from that of the one named: an interval without 0 does.
+    """
+    from stemwright.eval.listening import Columns, agreements, compare, read_ratings
+    from stemwright.service.cli.listening_table import as_data, print_agreements, print_comparisons
+    from stemwright.service.cli.output import print_json_line
+
+    columns = Columns(
+        excerpt=excerpt, model=model, kind=kind, rating=rating, metrics=tuple(metrics) if metrics else None
+    )
+    table = read_ratings(ratings, columns)
+    if compared is not None and compared not in table.metrics:
+        raise OptionError(f"{compared} is no metric of {ratings}", f"it has {', '.join(table.metrics)}")
+    found = agreements(table, resamples=resamples, seed=seed)
+    others = [name for name in table.metrics if name != compared] if compared is not None else []
+    differences = {
+        (group, name): compare(table, group, compared or "", name, resamples=resamples, seed=seed)
+        for group in dict.fromkeys(table.kinds)
+        for name in others
+    }
+    if as_json:
+        print_json_line(as_data(found, differences))
+    else:
+        print_agreements(found)
+        print_comparisons(compared or "", differences)
     return 0
