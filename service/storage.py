@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 _FETCH_BYTES = 4 << 20
+# How often a folder may be removed by others between its making and the first file in it.
+_MKDIR_TRIES = 100
 # Below the storage's folder: what is being written, and the workers' scratch, so that a rename publishes it.
 ASIDE = ".aside"
 
@@ -318,9 +320,9 @@ class Storage:
         """Put a file in place by a rename, its bytes on the disk before its name."""
         with source.open("rb") as stream:
             os.fsync(stream.fileno())
-        for _ in range(10):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(_MKDIR_TRIES):
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(target)
                 return
             except FileNotFoundError:
