@@ -17,7 +17,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from stemwright.service.api.problems import ProblemError
@@ -232,13 +232,13 @@ class _Reader:
                     "on_end": lambda: self._events.append(("finish", b"")),
                 },
             )
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise ProblemError("bad_multipart", str(error)) from None
 
     async def feed(self, block: bytes) -> None:
         try:
             self._parser.write(block)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise ProblemError("bad_multipart", f"the multipart body cannot be read: {error}") from None
         events, self._events = self._events, []
         before = self._received

@@ -42,7 +42,7 @@ def _options() -> dict[str, Any]:
 
 
 def _for_forms(properties: dict[str, Any]) -> dict[str, Any]:
-    """Drop what a form cannot say: null."""
+    """Drop what forms and parameters cannot say: null."""
     plain: dict[str, Any] = {}
     for name, schema in copy.deepcopy(properties).items():
         choices = [choice for choice in schema.pop("anyOf", ()) if choice.get("type") != "null"]
@@ -207,6 +207,8 @@ def _completed(document: dict[str, Any], *, keys_required: bool) -> dict[str, An
 
 def _complete(operation: dict[str, Any], everywhere: dict[int | str, dict[str, Any]]) -> None:
     """Add to an operation what every one may answer, and the request's id."""
+    for parameter in operation.get("parameters", ()):
+        parameter["schema"] = _for_forms({"it": parameter["schema"]})["it"]
     responses = operation["responses"]
     for status, described in everywhere.items():
         if str(status) in responses:
