@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
-from stemwright.core.errors import CancelledError, InputError, StemwrightError
+from stemwright.core.errors import CancelledError, InputError, InternalError, StemwrightError
 from stemwright.models.separation.separator import CancelToken, Progress
 from stemwright.service.folders import Collection, Track
 from stemwright.service.ledger import InputPrint, Ledger, Row, WrittenFile, written_files
@@ -161,14 +161,61 @@ class Observer(Protocol):
         """Return a context for the time a track is in flight, with what is called with its progress."""
 
 
+class TrackWork(Protocol):
+    """Separates one track, here or elsewhere."""
+
+    def __call__(
+        self,
+        track: Track,
+        identity: InputPrint,
+        place: Place,
+        *,
+        progress: Callable[[Progress], None],
+        cancel: CancelToken,
+        ready: Callable[[TrackResult, Staging], None],
+    ) -> TrackResult:
+        """Put a track's files in place, all at once; what is called when is as in `separate_to_files`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalWork:
+    """Separates tracks with this process's engine; the network serves one of them at a time."""
+
+    engine: Engine
+    options: TrackOptions
+    _network: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(
+        self,
+        track: Track,
+        identity: InputPrint,
+        place: Place,
+        *,
+        progress: Callable[[Progress], None],
+        cancel: CancelToken,
+        ready: Callable[[TrackResult, Staging], None],
+    ) -> TrackResult:
+        """Separate a track."""
+        return separate_to_files(
+            self.engine,
+            track.source,
+            place,
+            self.options,
+            progress=progress,
+            cancel=cancel,
+            network=self._network,
+            ready=ready,
+        )
+
+
 @dataclass(kw_only=True)
 class BatchRun:
     """A batch at work.
 
     Parameters
     ----------
-    plan, ledger, engine
-        What to do, where it is written down, and with what.
+    plan, ledger, work
+        What to do, where it is written down, and who does it.
     workers
         Tracks in flight at a time.
     observer
@@ -177,10 +224,9 @@ class BatchRun:
 
     plan: BatchPlan
     ledger: Ledger
-    engine: Engine
+    work: TrackWork
     workers: int
     observer: Observer
-    _network: threading.Lock = field(default_factory=threading.Lock)
     _cancel: CancelToken = field(default_factory=CancelToken)
     _ledger_error: StemwrightError | None = None
     _taking: threading.Lock = field(default_factory=threading.Lock)
@@ -260,16 +306,9 @@ class BatchRun:
             files = written_files((path, staging.path(path)) for path in place.published)
             rows.append(self._write(self._row(track, identity, result, files, before), result))
 
-        result = separate_to_files(
-            self.engine,
-            track.source,
-            place,
-            self.plan.options,
-            progress=report,
-            cancel=self._cancel,
-            network=self._network,
-            ready=ready,
-        )
+        if identity is None:
+            raise InternalError(f"{track.key} was not identified", "report it")
+        result = self.work(track, identity, place, progress=report, cancel=self._cancel, ready=ready)
         row = self._write(_done(rows[0]), result)
         return Outcome(track=track, action=action, row=row, result=result)
 

@@ -13,7 +13,7 @@ import typer
 
 from stemwright.core.errors import EXIT_OK, OptionError, OutputError, StemwrightError
 from stemwright.models.separation.separator import Progress
-from stemwright.service.batches import BatchPlan, BatchRun, Outcome, identify
+from stemwright.service.batches import BatchPlan, BatchRun, LocalWork, Outcome, TrackWork, identify
 from stemwright.service.cli.engine import open_asker, open_engine, track_options
 from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices
@@ -23,7 +23,6 @@ from stemwright.service.folders import Collection, Split, Track, find_tracks
 from stemwright.service.ledger import LEDGER_FILE, Ledger, Row, read_rows
 from stemwright.service.outcomes import exit_code
 from stemwright.service.staging import sweep
-from stemwright.service.tracks import Engine
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,15 +70,18 @@ def separate_folder(choices: Choices, request: Request) -> int:
             return _show_plan(plan, json_lines=choices.json_lines)
         with _open_ledger(request.out, decided=request.resume or request.overwrite) as ledger:
             engine.separator.prepare(options.separation)
-            outcomes = _run(plan, ledger, engine, request.workers, json_lines=choices.json_lines)
+            work = LocalWork(engine=engine, options=options)
+            outcomes = _run(plan, ledger, work, request.workers, json_lines=choices.json_lines)
     if not choices.json_lines:
         _print_table(outcomes)
     return exit_code([outcome.error for outcome in outcomes])
 
 
-def _run(plan: BatchPlan, ledger: Ledger, engine: Engine, workers: int, *, json_lines: bool) -> list[Outcome]:
+def _run(
+    plan: BatchPlan, ledger: Ledger, work: TrackWork, workers: int, *, json_lines: bool
+) -> list[Outcome]:
     with ProgressDisplay(len(plan.collection.tracks)) as display:
-        run = BatchRun(plan=plan, ledger=ledger, engine=engine, workers=workers, observer=_Bars(display))
+        run = BatchRun(plan=plan, ledger=ledger, work=work, workers=workers, observer=_Bars(display))
         return [_told(outcome, display, json_lines=json_lines) for outcome in run.outcomes()]
 
 
