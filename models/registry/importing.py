@@ -5,13 +5,16 @@ checkpoints, from which a model is built.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx.external_data_helper import uses_external_data
 
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
+from stemwright.models.contract import CheckName
 from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.manifest import (
     GRAPH_FILE,
@@ -36,6 +39,7 @@ from stemwright.models.registry.model_files import (
 )
 from stemwright.models.registry.store import Installed, ModelStore, checked_name
 from stemwright.models.registry.terms import AcceptedTerms, Ask
+from stemwright.models.registry.trying import try_model
 from stemwright.models.registry.workshop import CheckpointWorkshop, Workshop
 
 
@@ -53,12 +57,19 @@ class ImportOptions:
         Replace a model of that name.
     like
         What a checkpoint is that does not say it itself (`Family.variants`).
+    trial
+        `contract`: the model has to keep the contract of every model, which takes up to half a minute;
+        one that passed its stored case has shown more than that. `none`: it is taken as it is.
+    progress
+        Called with the name of each check before it begins.
     """
 
     name: str | None = None
     licence_text: str | None = None
     force: bool = False
     like: str = ""
+    trial: Literal["contract", "none"] = "contract"
+    progress: Callable[[CheckName], None] | None = None
 
 
 def import_file(
@@ -87,7 +98,9 @@ def import_file(
     Raises
     ------
     ModelFileError
-        Not a model or checkpoint, damaged, hostile, or from a newer version.
+        Not a model or checkpoint, damaged, hostile, from a newer version, or one that breaks the contract.
+    DeviceError
+        No runtime to try it with.
     OptionError
         A name is needed, or is not one that a model can have.
     LicenceError
@@ -109,7 +122,12 @@ def import_file(
     AcceptedTerms(store.root).require(manifest.licence, ask, str(path))
     with staging.name_lock(store.root, name):
         _check_free(store, name, options)
-        return install_complete(path, store, name)
+        return install_complete(path, store, name, trial=lambda folder: _try(folder, options))
+
+
+def _try(folder: Path, options: ImportOptions) -> None:
+    if options.trial == "contract":
+        try_model(folder, progress=options.progress)
 
 
 def _import_checkpoint(
@@ -133,7 +151,10 @@ def _import_checkpoint(
         _check_free(store, name, options)
         with staging.staged_folder(store.root, name) as folder:
             weights.build(folder, name=name, licence=licence)
-            finish_manifest(folder, origin=origin, parity=workshop.check(folder, weights.content_sha256))
+            parity = workshop.check(folder, weights.content_sha256)
+            finish_manifest(folder, origin=origin, parity=parity)
+            if parity is None:
+                _try(folder, options)
             return store.install(folder)
 
 
@@ -177,7 +198,13 @@ def complete_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def install_complete(path: Path, store: ModelStore, name: str | None = None) -> Installed:
+def install_complete(
+    path: Path,
+    store: ModelStore,
+    name: str | None = None,
+    *,
+    trial: Callable[[Path], None] | None = None,
+) -> Installed:
     """Install a complete model, checked against its own records; call with the lock of the name held.
 
     Parameters
@@ -188,6 +215,8 @@ def install_complete(path: Path, store: ModelStore, name: str | None = None) -> 
         Where it goes.
     name
         Its name in the store; None for the one in its manifest.
+    trial
+        Called with the complete folder before the model is installed; may raise to refuse it.
 
     Raises
     ------
@@ -211,6 +240,8 @@ def install_complete(path: Path, store: ModelStore, name: str | None = None) -> 
             _copy(path, folder / GRAPH_FILE)
             files = (record_of(folder / GRAPH_FILE, GRAPH_FILE),)
         rewrite_manifest(folder, manifest, name=name, files=files)
+        if trial is not None:
+            trial(folder)
         return store.install(folder)
 
 

@@ -5,14 +5,14 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from stemwright.core.errors import DeviceError, ModelFileError
+from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
 from stemwright.models.demucs.parity_case import find_case, run_parity
 from stemwright.models.manifest import Licence, Manifest, ParityRecord, WeightsOrigin
 from stemwright.models.registry.families import family_of
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import InstalledModel, open_model
-from stemwright.models.sessions.opening import Session, SessionOptions, open_session
+from stemwright.models.registry.trying import exact_session
 
 
 class Weights(Protocol):
@@ -109,17 +109,8 @@ class CheckpointWorkshop:
         if not isinstance(model, InstalledModel):
             raise ModelFileError(f"{folder} is a bag, not a single model", "give a single model")
         with tempfile.TemporaryDirectory() as cache:
-            session = _session(model, Path(cache))
+            session = exact_session(model, Path(cache))
             try:
                 return run_parity(folder, session)
             finally:
                 session.close()
-
-
-def _session(model: InstalledModel, cache: Path) -> Session:
-    """Open the most exact session there is; caches of a staged folder are of no use later."""
-    options = SessionOptions(cache_dir=cache, device="cpu", precision="float32", low_memory=True)
-    try:
-        return open_session(model, options)
-    except DeviceError:
-        return open_session(model, dataclasses.replace(options, device="auto"))

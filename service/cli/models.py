@@ -123,6 +123,13 @@ def import_model(
     like: Annotated[
         str, typer.Option("--like", metavar="VARIANT", help="What a checkpoint is that does not say so.")
     ] = "",
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Try the network first: up to half a minute, for a large one more. On unless told.",
+        ),
+    ] = True,
     accept_licence: AcceptLicenceOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -131,7 +138,14 @@ def import_model(
     from stemwright.models.registry.importing import ImportOptions, import_file
     from stemwright.service.cli.pulling import way_to_ask
 
-    options = ImportOptions(name=name, licence_text=licence, force=force, like=like)
+    options = ImportOptions(
+        name=name,
+        licence_text=licence,
+        force=force,
+        like=like,
+        trial="contract" if check else "none",
+        progress=lambda part: typer.echo(f"checking {file.name}: {part}", err=True),
+    )
     model = import_file(file, ModelStore(), ask=way_to_ask(accept_licence=accept_licence), options=options)
     if as_json:
         print_json_line(views.model_facts(model))

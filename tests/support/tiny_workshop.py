@@ -60,7 +60,7 @@ class TinyWeights:
 class TinyWorkshop:
     """Builds tiny models; `fails` makes the stored case fail."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, like: str = "", *, fails: bool = False) -> None:
         self.fails = fails
 
     def read(self, path: Path) -> Weights:

@@ -275,6 +275,25 @@ def test_import_asks_for_terms_that_must_be_accepted(root: Path, tmp_path: Path,
     assert "strict terms" in capsys.readouterr().err
 
 
+def test_import_tries_a_model_and_refuses_one_that_breaks_the_contract(
+    root: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = install_tiny_model(tmp_path / "given", gains=(0.0, 0.0, 0.0, 0.0))
+    assert models("import", folder) == EXIT_USAGE
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == ["checking tiny: manifest", "checking tiny: signature"]
+    assert "breaks the model contract (signature): noise gives only silent stems" in told[2]
+    assert not (root / "tiny").exists()
+    assert list((root / ".staging").iterdir()) == []
+    assert models("import", folder, "--no-check") == EXIT_OK
+    assert "checking" not in capsys.readouterr().err
+    good = install_tiny_model(tmp_path / "given", "good")
+    assert models("import", good, "--json") == EXIT_OK
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["manifest"]["name"] == "good"
+    assert shown.err.splitlines()[-1] == "checking good: block"
+
+
 # export
 
 
