@@ -36,7 +36,9 @@ class Request:
     folder: Path
     out: Path
     split: Split | None = None
-    workers: int = 2
+    workers: int | None = None
+    server: str | None = None
+    key: str | None = None
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
@@ -56,6 +58,10 @@ def separate_folder(choices: Choices, request: Request) -> int:
     _check_musdb(collection, choices)
     depth: Literal["16", "32f"] = "16" if collection.kind == "plain" else "32f"
     options = track_options(choices, default_depth=depth)
+    if request.server is not None:
+        from stemwright.service.cli.remote_batching import separate_by_service
+
+        return separate_by_service(choices, request, collection, options)
     with open_engine(choices) as engine:
         options = open_asker(choices, engine).options(options)
         plan = BatchPlan(
@@ -67,12 +73,17 @@ def separate_folder(choices: Choices, request: Request) -> int:
             overwrite=request.overwrite,
         )
         if request.dry_run:
-            return _show_plan(plan, json_lines=choices.json_lines)
-        with _open_ledger(request.out, decided=request.resume or request.overwrite) as ledger:
+            return show_plan(plan, json_lines=choices.json_lines)
+        with open_ledger(request) as ledger:
             engine.separator.prepare(options.separation)
             work = LocalWork(engine=engine, options=options)
-            outcomes = _run(plan, ledger, work, request.workers, json_lines=choices.json_lines)
-    if not choices.json_lines:
+            return run_batch(plan, ledger, work, request.workers or 2, json_lines=choices.json_lines)
+
+
+def run_batch(plan: BatchPlan, ledger: Ledger, work: TrackWork, workers: int, *, json_lines: bool) -> int:
+    """Work through a batch and tell of it; return the exit code."""
+    outcomes = _run(plan, ledger, work, workers, json_lines=json_lines)
+    if not json_lines:
         _print_table(outcomes)
     return exit_code([outcome.error for outcome in outcomes])
 
@@ -101,10 +112,11 @@ def _check_musdb(collection: Collection, choices: Choices) -> None:
 
 
 @contextlib.contextmanager
-def _open_ledger(out: Path, *, decided: bool) -> Iterator[Ledger]:
+def open_ledger(request: Request) -> Iterator[Ledger]:
     """Hold the ledger, with leftovers of killed runs swept away."""
+    out = request.out
     with Ledger(out) as ledger:
-        if not (ledger.empty or decided):
+        if not (ledger.empty or request.resume or request.overwrite):
             raise OutputError(
                 f"{out} holds an earlier batch, with {ledger.count} tracks",
                 "--resume goes on with it, --overwrite does it again, another -o leaves it alone",
@@ -163,7 +175,7 @@ def _short(key: str) -> str:
     return shown if len(shown) <= _MAX_KEY else f"{shown[: _MAX_KEY - 1]}…"
 
 
-def _show_plan(plan: BatchPlan, *, json_lines: bool) -> int:
+def show_plan(plan: BatchPlan, *, json_lines: bool) -> int:
     """Tell what would be done with each track."""
     ledger = plan.out / LEDGER_FILE
     rows = read_rows(ledger) if ledger.is_file() else {}

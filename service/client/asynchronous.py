@@ -16,7 +16,7 @@ from stemwright.service.client.downloading import Received, download
 from stemwright.service.client.problems import error_of
 from stemwright.service.client.server_events import server_events
 from stemwright.service.client.uploading import Sent, file_size, upload
-from stemwright.service.client.views import Event, Job, ModelFacts, strange
+from stemwright.service.client.views import Event, Job, ModelFacts, Stem, strange
 from stemwright.service.errors import BusyError
 
 SMALL_BYTES = 8 << 20
@@ -224,6 +224,12 @@ class AsyncClient:
             await download(self._connection, job.id, stem, Path(folder) / stem.file, received)
             for stem in wanted
         ]
+
+    async def fetch(
+        self, job_id: str, stem: Stem, target: str | Path, received: Received | None = None
+    ) -> Path:
+        """Get one file of a job under a name of your own; raises as `download` does."""
+        return await download(self._connection, job_id, stem, Path(target), received)
 
     async def _events(self, job_id: str, last_id: str) -> AsyncIterator[Event]:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}

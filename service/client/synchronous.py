@@ -109,6 +109,12 @@ class Client:
         """Get the files of a job that has succeeded, each whole and checked, or not at all."""
         return self._run(self._client.download(job, folder, stems=stems, received=received))
 
+    def start(
+        self, work: Callable[[AsyncClient], Coroutine[Any, Any, _T]]
+    ) -> "concurrent.futures.Future[_T]":
+        """Begin with coroutines of `AsyncClient`; cancelling the future ends them."""
+        return asyncio.run_coroutine_threadsafe(work(self._client), self._loop)
+
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
