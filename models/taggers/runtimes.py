@@ -108,6 +108,7 @@ class _OpenVino:
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(graph.threads),
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # 8-bit weights must not round activations too
         }
         try:
             compiled = ov.Core().compile_model(str(graph.path), "CPU", config)
