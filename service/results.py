@@ -133,6 +133,8 @@ class TrackResult:
         Largest magnitude over the stems before the gain.
     clamped_samples
         Samples set to full scale (clip mode `clamp`).
+    remainder
+        How the stem that is the model's remainder was made, `subtract` or `network`; None if there is none.
     queries
         For models that are asked: what the stems stand for, and when they were heard.
     options
@@ -153,6 +155,7 @@ class TrackResult:
     peak: float
     clamped_samples: int
     files: tuple[FileFacts, ...]
+    remainder: str | None = None
     queries: tuple[QueryFacts, ...] = ()
     options: Mapping[str, Any]
 

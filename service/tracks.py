@@ -119,6 +119,7 @@ class TrackOptions:
             "stems": list(chosen.stems) if chosen.stems is not None else None,
             "two_stems": chosen.complement_of,
             "residual": chosen.residual,
+            "remainder": chosen.remainder,
             "overlap": chosen.overlap,
             "shifts": chosen.shifts,
             "seed": chosen.seed,
@@ -393,6 +394,7 @@ class _Job:
                 FileFacts(path=str(file.path.relative_to(folder)), stems=file.stems)
                 for file in self.place.files
             ),
+            remainder=separation.remainder,
             queries=tuple(
                 QueryFacts(**stem.as_dict(), stem=stem.name, active=heard.get(stem.name, ()))
                 for stem in self.options.asked

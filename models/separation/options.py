@@ -74,14 +74,14 @@ class Offer:
     by_query
         Whether there is a stem for each query instead.
     remainder
-        Whether one of the stems is a model's remainder.
+        Name of the stem that is a model's remainder, None for none.
     joint
         Whether the stems are scaled together, so that each needs all.
     """
 
     stems: tuple[str, ...]
     by_query: bool
-    remainder: bool
+    remainder: str | None
     joint: bool
 
     @classmethod
@@ -103,7 +103,7 @@ class Offer:
             ):
                 if found:
                     raise OptionError(f"models that {what} cannot be averaged", "use one of them alone")
-        remainder = any(manifest.remainder in stems for manifest in manifests)
+        remainder = next((one.remainder for one in manifests if one.remainder in stems), None)
         return cls(stems=stems, by_query=by_query, remainder=remainder, joint=joint)
 
 
@@ -143,7 +143,7 @@ def wanted_stems(options: SeparationOptions, offer: Offer) -> WantedStems:
         A stem that is not available, or options that contradict each other.
     """
     available = _available(options, offer)
-    if options.remainder is not None and not offer.remainder:
+    if options.remainder is not None and offer.remainder is None:
         raise OptionError("no stem of the model is a remainder", "leave the choice for the remainder out")
     if options.complement_of is not None:
         if options.stems is not None or options.residual:

@@ -12,6 +12,7 @@ from stemwright.core.errors import CancelledError
 from stemwright.models.separation.activity import Interval
 from stemwright.models.separation.feeds import TrackAnalysis
 from stemwright.models.separation.finishing import Finisher, StemBlock
+from stemwright.models.separation.lanes import RemainderMode
 from stemwright.models.separation.mixing import StemStage
 from stemwright.models.separation.pipeline import CancelToken, Pipe, Stopped
 from stemwright.models.separation.stages import Job, WindowStage
@@ -32,6 +33,8 @@ class Separation(Iterator[StemBlock]):
         Names of the stems in every block, in order.
     peaks
         Largest magnitude of each stem in the blocks that were taken.
+    remainder
+        How the stem that is the model's remainder is made; None if none of the stems is.
     """
 
     def __init__(
@@ -41,12 +44,15 @@ class Separation(Iterator[StemBlock]):
         finisher: Finisher,
         names: tuple[str, ...],
         cancel: CancelToken | None,
+        *,
+        remainder: RemainderMode | None = None,
     ) -> None:
         self._job = job
         self._flow = job.flow
         output = Pipe[StemBlock](self._flow, _WAITING_BLOCKS)
         self._blocks = iter(output)
         self.stem_names = names
+        self.remainder = remainder
         self.peaks = dict.fromkeys(self.stem_names, 0.0)
         self._finished = False
         flow = self._flow

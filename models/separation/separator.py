@@ -177,9 +177,8 @@ class Separator:
         options = options or SeparationOptions()
         wanted = wanted_stems(options, self._offer)
         plan = plan_options(options)
-        choice = Choice(
-            stems=wanted.computed, queries=options.queries, remainder=options.remainder or "subtract"
-        )
+        remainder = options.remainder or "subtract"
+        choice = Choice(stems=wanted.computed, queries=options.queries, remainder=remainder)
         request = resolve(self._members, choice, source.info, plan)
         for lane in request.lanes:
             track_plan(lane, plan, frames=1)
@@ -198,7 +197,8 @@ class Separator:
             wanted, source, options.block_frames, shares=request.recording, fitted=self._offer.joint
         )
         executor = self._enlist(flow, min(fact.parallel_calls for fact in facts))
-        return Separation(job, executor, finisher, wanted.names, cancel)
+        made = remainder if self._offer.remainder in wanted.given else None
+        return Separation(job, executor, finisher, wanted.names, cancel, remainder=made)
 
     def close(self) -> None:
         """Stop what is in work, wait for the calls in flight, free the sessions."""

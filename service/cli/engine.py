@@ -52,6 +52,7 @@ def track_options(
             stems=choices.stems,
             complement_of=choices.two_stems,
             residual=choices.residual,
+            remainder=choices.remainder,
             overlap=choices.overlap,
             shifts=choices.shifts,
             seed=choices.seed,

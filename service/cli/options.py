@@ -15,6 +15,7 @@ DEFAULT_LEVEL = 2
 
 BitDepth = Literal["16", "24", "32f"]
 ClipMode = Literal["shared", "clamp", "float"]
+RemainderMode = Literal["subtract", "network"]
 Container = Literal["wav", "flac", "mp3", "ogg", "m4a", "stem.mp4"]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 
@@ -43,6 +44,14 @@ TwoStemsOption = Annotated[
 ResidualOption = Annotated[
     bool,
     typer.Option("--residual", help="Write also `residual`: the mixture minus all stems that are written."),
+]
+RemainderOption = Annotated[
+    RemainderMode | None,
+    typer.Option(
+        "--remainder",
+        help="The stem that is a model's remainder: subtract the others from the mixture (the default), or"
+        " take what the network gives.",
+    ),
 ]
 ClipModeOption = Annotated[
     ClipMode,
@@ -102,6 +111,22 @@ QueryAudioOption = Annotated[
         help="For models that are asked: a recording of the sound, or a folder of them; a stem for each.",
     ),
 ]
+ServerOption = Annotated[
+    str,
+    typer.Option(
+        "--server", metavar="URL", envvar="STEMWRIGHT_SERVER", help="Address of the stemwright service."
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        envvar="STEMWRIGHT_API_KEY",
+        help="API key of the service; better given by the variable.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 
 
@@ -127,6 +152,7 @@ class Choices:
     low_memory: bool
     accept_licence: bool
     json_lines: bool
+    remainder: RemainderMode | None = None
     queries: tuple[str, ...] = ()
     query_audio: tuple[Path, ...] = ()
     auto: bool = False

@@ -27,6 +27,7 @@ def separate(
     stems: cli.StemsOption = None,
     two_stems: cli.TwoStemsOption = None,
     residual: cli.ResidualOption = False,
+    remainder: cli.RemainderOption = None,
     query: cli.QueryOption = None,
     query_audio: cli.QueryAudioOption = None,
     auto: Annotated[
@@ -97,6 +98,7 @@ def separate(
         stems=cli.split_list(stems),
         two_stems=two_stems,
         residual=residual,
+        remainder=remainder,
         container=container,
         bit_depth=bit_depth,
         bitrate=bitrate,
