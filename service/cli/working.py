@@ -50,7 +50,7 @@ def _work_here(settings: Settings, request: Request) -> None:
     worker = Worker(settings, settings.queues[0])
     if request.until_eof:
         threading.Thread(target=_stop_at_eof, args=(worker,), daemon=True).start()
-    run_worker(worker, once=request.once)
+    run_worker(worker, once=request.once, supervised=request.until_eof)
 
 
 def _stop_at_eof(worker: "Worker") -> None:

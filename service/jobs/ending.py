@@ -96,7 +96,8 @@ def drop_upload(database: Database, storage: Storage, upload_id: str) -> bool:
         if connection.execute(needed.limit(1)).first() is not None:
             return False
         connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload_id))
-        connection.execute(update(JOBS).where(JOBS.c.upload_id == upload_id).values(upload_id=None))
+        for column in (JOBS.c.upload_id, JOBS.c.example_id):
+            connection.execute(update(JOBS).where(column == upload_id).values({column: None}))
     storage.delete_tree(upload_prefix(upload_id))
     return True
 

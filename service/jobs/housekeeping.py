@@ -24,8 +24,8 @@ _STRAYS_EVERY_S = 30.0
 _QUEUED_EVERY_S = 300.0
 _ORPHANS_EVERY_S = 3600.0
 _SWEEP_EVERY_S = 60.0
-# Attempts of jobs that have ended are looked for this much longer than a dead worker stays undiscovered.
-_ATTEMPTS_OF_S = 600.0
+# Jobs that have ended are tidied up after this much longer than a dead worker stays undiscovered.
+_ENDED_S = 600.0
 
 
 class Housekeeper(threading.Thread):
@@ -96,8 +96,8 @@ class Housekeeper(threading.Thread):
         if self._is_due("queued", _QUEUED_EVERY_S):
             self._reconcile(begun=False)
         if self._is_due("sweep", min(_SWEEP_EVERY_S, self._settings.results_ttl_s)):
-            removed = self._sweeper.sweep_expired() + self._sweeper.sweep_attempts(
-                since=time.time() - self._settings.dead_after_s - _ATTEMPTS_OF_S
+            removed = self._sweeper.sweep_expired() + self._sweeper.sweep_ended(
+                since=time.time() - self._settings.dead_after_s - _ENDED_S
             )
             if self._is_due("orphans", _ORPHANS_EVERY_S):
                 removed += self._sweeper.sweep_orphans(living)

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "stemwright.service.cli")
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
-# A worker that lived so long has not failed at its start.
+# A worker that lived so long, or was killed, has not failed at its start.
 _HEALTHY_S = 60.0
 _SPARE_S = 10.0
 
@@ -122,7 +122,7 @@ class Supervisor:
         if code is None:
             return
         lived = time.monotonic() - child.started
-        healthy = lived > _HEALTHY_S
+        healthy = lived > _HEALTHY_S or code < 0
         child.pause_s = (
             _FIRST_PAUSE_S if healthy else min(2 * child.pause_s or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         )

@@ -8,7 +8,8 @@ from sqlalchemy import delete, or_, select
 
 from stemwright.service.errors import NotFoundError
 from stemwright.service.jobs.database import Database
-from stemwright.service.jobs.ending import delete_job
+from stemwright.service.jobs.ending import delete_job, drop_upload
+from stemwright.service.jobs.model import JobStatus
 from stemwright.service.jobs.schema import JOBS, SESSIONS, UPLOADS
 from stemwright.service.jobs.views import FINAL, UNFINISHED
 from stemwright.service.settings import Settings
@@ -45,19 +46,37 @@ class Sweeper:
         """Remove jobs, uploads and sessions whose time is over; return how many."""
         return self._expired_jobs() + self._expired_uploads() + self._expired_sessions()
 
-    def sweep_attempts(self, since: float) -> int:
-        """Remove files of attempts that are no job's result, of jobs that have ended since a time."""
+    def sweep_ended(self, since: float) -> int:
+        """Tidy up after jobs that have ended since a time, where their worker died before it could.
+
+        Files of attempts that are no job's result go, and recordings of jobs that have succeeded.
+        """
         with self._database.reading() as connection:
-            rows = connection.execute(
-                select(JOBS.c.id, JOBS.c.kept).where(JOBS.c.status.in_(FINAL), JOBS.c.finished_at > since)
-            ).all()
-        removed = 0
-        for row in rows:
-            for run in self._storage.folders(f"{job_prefix(row.id)}/separate"):
-                if run != row.kept:
-                    self._storage.delete_tree(attempt_prefix(row.id, "separate", run))
-                    removed += 1
-        return removed
+            ended = (
+                connection.execute(
+                    select(JOBS.c.id).where(JOBS.c.status.in_(FINAL), JOBS.c.finished_at > since)
+                )
+                .scalars()
+                .all()
+            )
+        return sum(self._tidy(job_id) for job_id in ended)
+
+    def _tidy(self, job_id: str) -> int:
+        # Listed before the row is read: an attempt of a retry that begins now is not in the list.
+        runs = self._storage.folders(f"{job_prefix(job_id)}/separate")
+        with self._database.reading() as connection:
+            row = connection.execute(
+                select(JOBS).where(JOBS.c.id == job_id, JOBS.c.status.in_(FINAL))
+            ).first()
+        if row is None:
+            return 0
+        others = [run for run in runs if run != row.kept]
+        for run in others:
+            self._storage.delete_tree(attempt_prefix(job_id, "separate", run))
+        if row.status != JobStatus.succeeded:
+            return len(others)
+        uploads = [upload for upload in (row.upload_id, row.example_id) if upload is not None]
+        return len(others) + sum(drop_upload(self._database, self._storage, upload) for upload in uploads)
 
     def sweep_orphans(self, living: Collection[str]) -> int:
         """Remove files that no row tells of, and what processes that are gone were writing."""

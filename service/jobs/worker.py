@@ -146,21 +146,30 @@ class Worker:
             ).scalar_one()
 
 
-def run_worker(worker: Worker, *, once: bool = False) -> NoReturn:
+def run_worker(worker: Worker, *, once: bool = False, supervised: bool = False) -> NoReturn:
     """Run a worker until SIGTERM or SIGINT, then end the process, whatever still runs in it.
 
-    A second signal ends it at once: its job is taken over by others as a dead worker's.
+    The same signal again ends it at once: its job is taken over by others as a dead worker's.
+
+    Parameters
+    ----------
+    worker
+        What runs.
+    once
+        End when no job is left.
+    supervised
+        Leave Ctrl-C, which reaches all processes of a terminal, to the supervisor.
     """
-    asked: list[int] = []
+    asked: set[int] = set()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        if asked:
+        if number in asked:
             os._exit(128 + number)
-        asked.append(number)
+        asked.add(number)
         worker.stop()
 
     signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else on_signal)
     code = EXIT_FAILURE
     try:
         worker.run(once=once)

@@ -269,14 +269,14 @@ def test_what_has_expired_is_swept_and_what_is_needed_stays(service: Service) ->
     client = open_client(service.board.database, listen=False)
     try:
         sweeper = Sweeper(service.settings, database=service.board.database, client=client, storage=storage)
-        assert sweeper.sweep_expired() == 2 + 0  # the job took its upload along
+        assert sweeper.sweep_expired() == 2  # a job, its upload with it, and an upload
         assert sweeper.sweep_orphans(()) == 2
         late = _submit(service).job.id
         service.do(service.board.cancel(late, owner=OWNER))
         _set(service, late, kept="good")
         for run in ("good", "bad"):
             storage.write_bytes(f"jobs/{late}/separate/{run}/0", b"x")
-        assert sweeper.sweep_attempts(since=time.time() - 60) == 1
+        assert sweeper.sweep_ended(since=time.time() - 60) == 1
     finally:
         client.destroy()
     assert storage.folders("jobs") == (late,)

@@ -1,0 +1,125 @@
+"""Workers killed at random until all jobs are done: each succeeds once, bit for bit, and leaves no orphan."""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stemwright.service.jobs.model import JobSpec, JobStatus
+from stemwright.service.jobs.supervisor import Supervisor
+from stemwright.service.jobs.sweeper import Sweeper
+from stemwright.service.jobs.truth import open_client
+from tests.service.jobs.service import Service, recording
+from tests.support.paths import ROOT
+from tests.support.servers import Backend
+
+STUB = (sys.executable, "-m", "tests.support.stub_worker")
+RECORDINGS = 5
+
+
+@pytest.mark.slow
+def test_kills_cost_no_job(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with Service.open(tmp_path, backend, max_attempts=20, dead_after_s=2.0) as service:
+        kills, _ = _chaos(service, jobs=8, kill_every_s=(1.0, 2.0))
+    assert kills >= 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_thirty_jobs_survive_a_kill_every_few_seconds(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = {"max_attempts": 20, "heartbeat_s": 1.0, "dead_after_s": 5.0}
+    with Service.open(tmp_path, backend, **settings) as service:
+        kills, seconds = _chaos(service, jobs=30, kill_every_s=(2.0, 5.0), restart_database=True)
+    print(f"\n{backend.name}: 30 jobs, {kills} kills, {seconds:.0f} s")  # noqa: T201 - the figure wanted
+
+
+def _chaos(
+    service: Service, *, jobs: int, kill_every_s: tuple[float, float], restart_database: bool = False
+) -> tuple[int, float]:
+    """Run jobs while workers are killed; return kills and seconds, all that must hold checked."""
+    expected = _undisturbed(service)
+    dice = random.Random(7)
+    submitted = {_submit(service, number % RECORDINGS, "slow-150"): number for number in range(jobs)}
+    began, kills = time.monotonic(), 0
+    restart_at = began + 10 if restart_database and service.backend.postgres is not None else None
+    with Supervisor(service.settings, queues=("default", "default"), command=STUB) as supervisor:
+        while unfinished := _unfinished(service, submitted):
+            assert time.monotonic() - began < 20 * jobs, f"{unfinished} are not done"
+            time.sleep(dice.uniform(*kill_every_s))
+            if supervisor.pids:
+                os.kill(dice.choice(supervisor.pids), signal.SIGKILL)
+                kills += 1
+            if restart_at is not None and time.monotonic() > restart_at:
+                assert service.backend.postgres is not None
+                service.backend.postgres.stop()
+                time.sleep(2)
+                service.backend.postgres.start()
+                restart_at = None
+    seconds = time.monotonic() - began
+    for job, number in submitted.items():
+        view = service.job(job)
+        assert view.status == JobStatus.succeeded, (view.error, service.logs())
+        assert [stem.etag for stem in view.stems] == expected[number % RECORDINGS]
+        assert len(service.attempts(job)) == 1
+        assert _ends(service, job) == 1
+    _no_orphans(service, set(submitted))
+    return kills, seconds
+
+
+def _undisturbed(service: Service) -> list[list[str]]:
+    """Stems of each recording as one worker makes them that nobody kills; those jobs are removed again."""
+    jobs = [_submit(service, number, "slow-0") for number in range(RECORDINGS)]
+    assert service.worker("--once").wait() == 0, service.logs()
+    etags = [[stem.etag for stem in service.job(job).stems] for job in jobs]
+    assert all(len(stems) == 2 for stems in etags), service.logs()
+    for job in jobs:
+        service.do(service.board.delete(job, owner="local"))
+    return etags
+
+
+def _submit(service: Service, number: int, model: str) -> str:
+    upload = service.upload(recording(6, seed=number))
+    spec = JobSpec(model=model)
+    return service.do(service.board.submit(spec, owner="local", upload_id=upload)).job.id
+
+
+def _unfinished(service: Service, jobs: dict[str, int]) -> list[str]:
+    return [job for job in jobs if service.row(job)["finished_at"] is None]
+
+
+def _ends(service: Service, job: str) -> int:
+    """How many `publish` steps the workflow has recorded."""
+    client = open_client(service.board.database, listen=False)
+    try:
+        steps = client.list_workflow_steps(job)
+    finally:
+        client.destroy()
+    assert [step["function_name"] for step in steps] == ["probe", "separate", "publish"]
+    return sum(step["function_name"] == "publish" and step["error"] is None for step in steps)
+
+
+def _no_orphans(service: Service, jobs: set[str]) -> None:
+    """Whatever lies in the storage after one sweep belongs to a job."""
+    storage = service.board.storage
+    client = open_client(service.board.database, listen=False)
+    try:
+        sweeper = Sweeper(service.settings, database=service.board.database, client=client, storage=storage)
+        sweeper.sweep_ended(since=0.0)
+        sweeper.sweep_orphans(())
+    finally:
+        client.destroy()
+    assert set(storage.folders("jobs")) == jobs
+    assert storage.folders("uploads") == ()
+    assert [path.name for path in storage.scratch.iterdir()] == []
+    for job in jobs:
+        kept = {stem.key.rpartition("/")[2] for stem in service.job(job).stems}
+        (attempt,) = service.attempts(job)
+        assert set(storage.files(f"jobs/{job}/separate/{attempt}")) == kept
