@@ -15,8 +15,6 @@ from stemwright.service.client.connection import AnswerError, Connection, Patien
 from stemwright.service.client.views import Stem
 from stemwright.service.staging import output_error
 
-_BLOCK_BYTES = 1 << 20
-
 Received = Callable[[int, int], None]
 """Called with the bytes of a file that are here, and their whole number."""
 
@@ -85,7 +83,7 @@ async def _append(
     async with connection.stream("GET", url, headers={**headers, "Accept-Encoding": "identity"}) as answer:
         if have and answer.status_code != httpx.codes.PARTIAL_CONTENT:
             file.truncate(0)
-        async for block in answer.aiter_bytes(_BLOCK_BYTES):
+        async for block in answer.aiter_bytes():
             await asyncio.to_thread(file.write, block)
             if received is not None:
                 received(file.tell(), stem.size)

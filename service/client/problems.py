@@ -46,7 +46,7 @@ def problem_of(response: httpx.Response, body: bytes) -> StemwrightError:
 
 
 def _kinds(kind: type[StemwrightError]) -> Iterator[type[StemwrightError]]:
-    yield kind
     for child in kind.__subclasses__():
         if child.__module__ != __name__:  # made here, for a code that nobody knew
+            yield child
             yield from _kinds(child)
