@@ -21,11 +21,22 @@ def batch(
     weights: cli.WeightsOption = None,
     split: Annotated[Split | None, typer.Option("--split", help="Only this part of MUSDB.")] = None,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--workers", min=1, max=32, metavar="N", help="Tracks in flight around the one network."
+            "--workers",
+            min=1,
+            max=64,
+            metavar="N",
+            help="Tracks in flight. Default: 2 around the one network here, 8 with --server.",
         ),
-    ] = 2,
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="Have the tracks separated by the stemwright service there."
+        ),
+    ] = None,
+    key: cli.KeyOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the batch in OUT: do what is not done, or changed.")
     ] = False,
@@ -38,6 +49,7 @@ def batch(
     stems: cli.StemsOption = None,
     two_stems: cli.TwoStemsOption = None,
     residual: cli.ResidualOption = False,
+    remainder: cli.RemainderOption = None,
     query: cli.QueryOption = None,
     query_audio: cli.QueryAudioOption = None,
     container: Annotated[
@@ -70,6 +82,7 @@ def batch(
         stems=cli.split_list(stems),
         two_stems=two_stems,
         residual=residual,
+        remainder=remainder,
         container=container,
         bit_depth=bit_depth,
         bitrate=bitrate,
@@ -95,6 +108,8 @@ def batch(
             out=out,
             split=split,
             workers=workers,
+            server=server,
+            key=key,
             resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,

@@ -52,6 +52,9 @@ COMMANDS = {
         module="stemwright.service.cli.detect", summary="Tell which sounds are in a recording, and when."
     ),
     "stream": Command(module="stemwright.service.cli.stream", summary="Separate a stream while it goes on."),
+    "submit": Command(
+        module="stemwright.service.cli.submit", summary="Have a recording separated by a service."
+    ),
     "models": Command(
         module="stemwright.service.cli.models", summary="Pull, list, check, import and export models."
     ),
