@@ -48,9 +48,9 @@ def build_graph(
     Returns
     -------
     onnx.ModelProto
-        `mixture` [B, A, T] to `stems` [B, C, A, T], T a whole number of hops, at least two. A
+        `mixture` [B, A, T] to `stems` [B, C, A, T], T a whole number of hops. A
         streamable network (causal, no global norms) has a batch of one, the states of `state_tensors`,
-        and its stems come one hop late; T is at least one hop.
+        and its stems come one hop late.
 
     Raises
     ------
@@ -125,6 +125,8 @@ class _Network:
     cumulative: CumulativeNorms | None = None
     valid: str | None = None
     """1 for each frame, 0 for one that lies half before the first sample; None where none does."""
+    length: str | None = None
+    """Samples of the call where the frames may need more; None where they never do."""
     weights: dict[str, str] = field(default_factory=dict)
 
     def build(self) -> onnx.ModelProto:
@@ -152,6 +154,8 @@ class _Network:
         if config.streamable:
             source = writer.op("Concat", "sound.in", INPUT, axis=2)
             writer.slice(source, -config.hop, TO_THE_END, 2, output="sound.out")
+        elif config.edges == "inside":
+            source = self._one_frame_at_least()
         weight = self._weight("encoder.weight")
         coded = writer.op("Conv", source, weight, strides=[config.hop], pads=[edge, edge])
         if config.encoder_activation == "relu":
@@ -159,6 +163,14 @@ class _Network:
         if config.streamable:
             self._count_frames(coded)
         return coded
+
+    def _one_frame_at_least(self) -> str:
+        """Return the mixture, one of a single hop with zeros up to the length of a frame."""
+        config, writer = self.config, self.writer
+        self.length = writer.op("Shape", INPUT, start=2, end=3)
+        missing = writer.op("Sub", writer.ints(config.filter_length), self.length)
+        more = writer.op("Max", missing, writer.ints(0))
+        return writer.op("Pad", INPUT, writer.op("Concat", writer.ints(*[0] * 5), more, axis=0))
 
     def _count_frames(self, coded: str) -> None:
         """Prepare what counts frames from call to call."""
@@ -257,12 +269,12 @@ class _Network:
         hops = writer.op("Add", first, second)
         split = writer.ints(0, config.sources, config.audio_channels, config.hop, -1)
         in_order = writer.op("Transpose", writer.op("Reshape", hops, split), perm=[0, 1, 2, 4, 3])
-        writer.op(
-            "Reshape",
-            in_order,
-            writer.ints(0, config.sources, config.audio_channels, -1),
-            output=OUTPUT,
-        )
+        shape = writer.ints(0, config.sources, config.audio_channels, -1)
+        if self.length is None:
+            writer.op("Reshape", in_order, shape, output=OUTPUT)
+        else:
+            stems = writer.op("Reshape", in_order, shape)
+            writer.op("Slice", stems, writer.ints(0), self.length, writer.ints(3), output=OUTPUT)
 
     def _decoder_weights(self) -> tuple[str, str]:
         """First and second half of the decoder's filters for every source, shape=(C A hop, N, 1)."""

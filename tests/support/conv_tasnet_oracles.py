@@ -115,6 +115,7 @@ class _AsteroidMasker(nn.Module):
     def forward(self, coded: Tensor) -> Tensor:
         x: Tensor = self.bottleneck(coded)
         skips: Tensor | float = 0.0
+        block: Any
         for block in self.TCN:
             hidden = block.shared_block(x)
             x = x + block.res_conv(hidden)
@@ -129,7 +130,7 @@ class _Bank(nn.Module):
     def __init__(self, filters: int, length: int) -> None:
         super().__init__()
         self.filterbank = nn.Module()
-        self.filterbank._filters = nn.Parameter(torch.randn(filters, 1, length) * 0.2)  # type: ignore[assignment]
+        self.filterbank._filters = nn.Parameter(torch.randn(filters, 1, length) * 0.2)
 
 
 class AsteroidConvTasNet(nn.Module):
