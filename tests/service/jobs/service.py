@@ -138,7 +138,7 @@ class Service:
             )
         )
 
-    def until(self, ask: Callable[[], T], timeout_s: float = 30.0) -> T:
+    def until(self, ask: Callable[[], T], timeout_s: float = 90.0) -> T:
         until = time.monotonic() + timeout_s
         while not (found := ask()):
             assert time.monotonic() < until, f"not in {timeout_s:g} s\n{self.logs()}"
