@@ -69,8 +69,7 @@ class Detection:
     window_s, duration_s
         Length of a window, and of the recording.
     values
-        Probabilities, float16, shape=(windows, classes); the last window may reach beyond the end,
-        where it is silent.
+        Probabilities, float16, shape=(windows, classes). The last window may be shorter.
     """
 
     tagger: str
@@ -173,7 +172,8 @@ def detect(
             batch = []
             if progress is not None:
                 progress(heard / rate)
-    rows.extend(_hear(tagger, batch))
+    if batch:
+        rows.extend(_hear(tagger, batch))
     if progress is not None:
         progress(heard / rate)
     return Detection(
@@ -186,9 +186,7 @@ def detect(
 
 
 def _hear(tagger: TaggerSession, batch: list[FloatArray]) -> Iterator[NDArray[np.float16]]:
-    full = round(WINDOW_S * tagger.sample_rate)
-    padded = [np.pad(samples, ((0, 0), (0, full - samples.shape[1]))) for samples in batch]
-    for result in tagger.segments(padded, tagger.sample_rate):
+    for result in tagger.segments(batch, tagger.sample_rate):
         yield result.probabilities.astype(np.float16)
 
 

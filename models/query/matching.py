@@ -57,7 +57,6 @@ _SAME_MEANING = {
     "phone": "telephone",
     "plane": "airplane",
     "puppy": "dog",
-    "song": "music",
     "talk": "speech",
     "talking": "speech",
     "talks": "speech",
@@ -143,8 +142,7 @@ def _exact(text: str) -> SoundClass | None:
         return ontology[wanted]
     if wanted.isdecimal() and int(wanted) < len(ontology.labels):
         return ontology[ontology.labels[int(wanted)]]
-    words = _words(wanted)
-    mid = _lexicon().names.get(" ".join(words)) or _lexicon().names.get("".join(words))
+    mid = _lexicon().named(wanted)
     return None if mid is None else ontology[mid]
 
 
@@ -169,7 +167,9 @@ class _Lexicon:
     """Words of the ontology, and in which classes each is found with which share."""
 
     def __init__(self, ontology: Ontology) -> None:
-        self.names: dict[str, str] = {}
+        # Names as they stand, then without their endings, then parts: "dogs" is Dog before it is a part of
+        # "Canidae, dogs, wolves".
+        self._names: tuple[dict[str, str], dict[str, str], dict[str, str]] = ({}, {}, {})
         self._shares: dict[str, dict[str, float]] = {}
         self._name_stems: dict[str, frozenset[str]] = {}
         askable = _askable(ontology)
@@ -181,10 +181,11 @@ class _Lexicon:
 
     def _add(self, ontology: Ontology, mid: str) -> None:
         one = ontology[mid]
-        self.names[" ".join(_words(one.name))] = mid
-        # "Male speech, man speaking": each part is a name too, unless it is another class's.
+        whole, stemmed, parts = self._names
+        whole[" ".join(_words(one.name))] = mid
+        stemmed.setdefault(" ".join(_stems(_words(one.name))), mid)
         for part in re.split(r"[,(]", one.name):
-            self.names.setdefault(" ".join(_words(part)), mid)
+            parts.setdefault(" ".join(_words(part)), mid)
         name = frozenset(_stems(_words(one.name)))
         self._name_stems[mid] = name
         above = {stem for other in ontology.path(mid)[:-1] for stem in _stems(_words(other))}
@@ -192,6 +193,17 @@ class _Lexicon:
         for stems, share in zip((described, above, name), reversed(_SHARES), strict=True):
             for stem in stems:
                 self._shares.setdefault(stem, {})[mid] = share
+
+    def named(self, text: str) -> str | None:
+        """Return the id of the class of this name, give or take endings and blanks."""
+        words = _words(text)
+        whole, stemmed, parts = self._names
+        return (
+            whole.get(" ".join(words))
+            or whole.get("".join(words))
+            or stemmed.get(" ".join(_stems(words)))
+            or parts.get(" ".join(words))
+        )
 
     def scores(self, text: str) -> dict[str, float]:
         """Score every class in which something of a text is found."""

@@ -15,7 +15,7 @@ import hashlib
 import re
 import threading
 import unicodedata
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -303,10 +303,11 @@ def safe_stem(text: str) -> str:
 
 def named_apart(stems: Sequence[AskedStem]) -> tuple[AskedStem, ...]:
     """Give stems of the same name different ones: by the class's whole name, then by numbers."""
-    names = [stem.name for stem in stems]
-    for place, stem in enumerate(stems):
-        if names.count(names[place]) > 1 and stem.class_name is not None:
-            names[place] = _slug(stem.class_name)
+    counts = Counter(stem.name for stem in stems)
+    names = [
+        _slug(stem.class_name) if counts[stem.name] > 1 and stem.class_name is not None else stem.name
+        for stem in stems
+    ]
     taken: set[str] = set()
     for place, name in enumerate(names):
         number, free = 2, name
