@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from stemwright.core.errors import OptionError, StemwrightError
 from stemwright.service.api.context import CallerDep, Service, ServiceDep
@@ -65,11 +66,38 @@ async def follow_job(
     events = service.board.events(job_id, owner=caller.owner, after=last_event_id or after)
     # An unknown job or id is to be an answer, not a stream that breaks off.
     first = await _first_or_pending(events)
-    return StreamingResponse(
-        _stream(service, caller.owner, events, first),
-        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
-        media_type="text/event-stream",
-    )
+    return _EventResponse(service, caller.owner, events, first)
+
+
+class _EventResponse(StreamingResponse):
+    """A stream that counts for its owner from here on, until it has ended in whatever way."""
+
+    def __init__(
+        self,
+        service: Service,
+        owner: str,
+        events: AsyncIterator[ProgressEvent],
+        first: "asyncio.Task[ProgressEvent]",
+    ) -> None:
+        super().__init__(
+            _stream(service, events, first),
+            headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
+            media_type="text/event-stream",
+        )
+        self._service = service
+        self._owner = owner
+        service.streams[owner] += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        self._service.metrics.streams.inc()
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._service.metrics.streams.dec()
+            self._service.streams[self._owner] -= 1
+            if not self._service.streams[self._owner]:
+                del self._service.streams[self._owner]
 
 
 async def _first_or_pending(events: AsyncIterator[ProgressEvent]) -> "asyncio.Task[ProgressEvent]":
@@ -85,12 +113,10 @@ async def _next(events: AsyncIterator[ProgressEvent]) -> ProgressEvent:
 
 
 async def _stream(
-    service: Service, owner: str, events: AsyncIterator[ProgressEvent], task: "asyncio.Task[ProgressEvent]"
+    service: Service, events: AsyncIterator[ProgressEvent], task: "asyncio.Task[ProgressEvent]"
 ) -> AsyncIterator[bytes]:
     """Yield the events as text until the final one, the server's end, or the client's."""
     closing = asyncio.ensure_future(service.closing.wait())
-    service.streams[owner] += 1
-    service.metrics.streams.inc()
     try:
         yield b"retry: %d\n\n" % _RETRY_MS
         while True:
@@ -111,8 +137,6 @@ async def _stream(
                 return
             task = asyncio.ensure_future(_next(events))
     finally:
-        service.streams[owner] -= 1
-        service.metrics.streams.dec()
         closing.cancel()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
