@@ -15,7 +15,7 @@ from stemwright.core.errors import ModelFileError
 from stemwright.core.transforms import Transform
 from stemwright.models.graphs.fourier import NodeList, forward_nodes, inverse_nodes
 from stemwright.models.graphs.roles import MASK_ROLES
-from stemwright.models.manifest import Graph, GraphInput, GraphOutput
+from stemwright.models.manifest import Graph, GraphInput, GraphOutput, Manifest
 
 WAVEFORM = "waveform"
 STEMS = "stems"
@@ -32,6 +32,30 @@ class _Size:
     @property
     def rows(self) -> int:
         return self.stems * self.channels
+
+
+def why_not_standalone(manifest: Manifest) -> str | None:
+    """Tell why a model cannot be a graph from one waveform to stems; None if it can."""
+    graph = manifest.graph
+    if graph.conditional:
+        return "its network is told by a condition what to look for"
+    if graph.state:
+        return "its calls hand a state from one to the next"
+    if graph.outside_frames == "zero":
+        return "its network has to know where the recording begins and ends"
+    if graph.transform is not None and manifest.plan.time == "variable":
+        return "its calls are of no one length"
+    return None
+
+
+def stems_given(core: onnx.ModelProto, manifest: Manifest) -> int:
+    """Count the stems that a model's graph gives: all, or one fewer where it leaves the remainder out."""
+    names = {port.name for port in manifest.graph.outputs}
+    for port in core.graph.output:
+        dims = port.type.tensor_type.shape.dim
+        if port.name in names and len(dims) > 1 and dims[1].dim_value:
+            return int(dims[1].dim_value)
+    return manifest.output_stems
 
 
 def standalone_graph(graph: Graph) -> Graph:

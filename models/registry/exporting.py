@@ -9,7 +9,12 @@ from typing import Literal
 import onnx
 
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
-from stemwright.models.graphs.transforms import standalone_graph, standalone_model
+from stemwright.models.graphs.transforms import (
+    standalone_graph,
+    standalone_model,
+    stems_given,
+    why_not_standalone,
+)
 from stemwright.models.manifest import MANIFEST_FILE, Manifest
 from stemwright.models.registry.model_files import MANIFEST_KEY, check_hashes, recorded_path
 from stemwright.models.registry.staging import storage_error
@@ -81,11 +86,17 @@ def _write_file(model: InstalledModel, target: Path, form: ExportForm) -> None:
     proto = onnx.load(str(model.graph_path))
     manifest = model.manifest.model_copy(update={"files": ()})  # a file cannot hold its own hash
     if form == "standalone":
+        reason = why_not_standalone(manifest)
+        if reason is not None:
+            raise OptionError(
+                f"{model.name} cannot be one graph from waveform to stems: {reason}",
+                "export it as a folder or a single file",
+            )
         proto = standalone_model(
             proto,
             manifest.graph,
             channels=manifest.audio.channels,
-            stems=len(manifest.stems),
+            stems=stems_given(proto, manifest),
             samples=manifest.plan.input_samples,
         )
         # What was measured was measured on the other graph.

@@ -7,11 +7,19 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
+from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import DeviceError, OptionError
-from stemwright.models.graphs.transforms import standalone_graph, standalone_model
-from stemwright.models.manifest import Precision
+from stemwright.models.graphs.roles import model_inputs
+from stemwright.models.graphs.transforms import (
+    standalone_graph,
+    standalone_model,
+    stems_given,
+    why_not_standalone,
+)
+from stemwright.models.manifest import Graph, Manifest, Precision
 from stemwright.models.sessions.cards import free_gpu_memory
 from stemwright.models.sessions.crosscheck import crosscheck
 from stemwright.models.sessions.devices import DeviceChoice, choose_device, probe_devices
@@ -190,20 +198,36 @@ def _open_openvino(request: _Request) -> Session:
         return OpenVinoSession(prepared.path, request.model.manifest.graph, facts, plan)
 
 
+def probe_inputs(graph: Graph, manifest: Manifest, item: tuple[int, int]) -> dict[str, FloatArray]:
+    """Make the inputs of one call on silence, as a session of this signature takes them."""
+    size = 1 if manifest.query is None else manifest.query.size
+    condition = np.zeros((1, size), np.float32)
+    arrays = model_inputs(graph, np.zeros((1, *item), np.float32), condition=condition).arrays
+    for tensor in graph.state:
+        arrays[tensor.input] = np.full(tensor.shape, tensor.initial, np.dtype(tensor.dtype))
+    return arrays
+
+
 def _open_gpu(request: _Request) -> Session:
     from stemwright.models.sessions.runtimes import gpu
     from stemwright.models.sessions.runtimes.onnxruntime import runtime_name
 
     manifest, device = request.model.manifest, request.choice.device
     precision, why = request.precision(frozenset({"float32", "float16"}))
-    item = (manifest.audio.channels if manifest.audio.mode == "native" else 1, manifest.plan.input_samples)
+    channels = manifest.audio.channels if manifest.audio.mode == "native" else 1
+    item = (channels, manifest.plan.input_samples)
+    # The transforms go onto the card, unless the host alone knows what they need.
+    inside = why_not_standalone(manifest) is None
 
     def finish(model: onnx.ModelProto) -> onnx.ModelProto:
         core = in_float16(model) if precision == "float16" and device.provider == "cuda" else model
-        return standalone_model(core, manifest.graph, item[0], len(manifest.stems), item[1])
+        if not inside:
+            return core
+        return standalone_model(core, manifest.graph, channels, stems_given(model, manifest), item[1])
 
-    graph = standalone_graph(manifest.graph)
-    key = f"standalone=1 {precision} {device.provider} {item} {manifest.graph.model_dump_json()}"
+    graph = standalone_graph(manifest.graph) if inside else manifest.graph
+    probe = probe_inputs(graph, manifest, item)
+    key = f"standalone={inside:d} {precision} {device.provider} {item} {manifest.graph.model_dump_json()}"
     cuda = ("CUDAExecutionProvider", gpu.cuda_options(device.index))
     with request.prepared(
         Plan(rewrites=(WEIGHTS,), runtime=runtime_name(), finish=finish, finish_key=key)
@@ -212,15 +236,18 @@ def _open_gpu(request: _Request) -> Session:
         if device.provider == "tensorrt":
             cache = request.options.cache_dir / "tensorrt" / prepared.key
             cache.mkdir(parents=True, exist_ok=True)
-            name, half = graph.inputs[0].name, precision == "float16"
-            options = gpu.tensorrt_options(device.index, cache=cache, name=name, item=item, half=half)
+            half = precision == "float16"
+            # Calls of several lengths would each need a profile of their own.
+            fixed = manifest.plan.time == "fixed" and graph.batch == "dynamic"
+            shapes = {name: array.shape[1:] for name, array in probe.items()} if fixed else {}
+            options = gpu.tensorrt_options(device.index, cache=cache, shapes=shapes, half=half)
             providers = [("TensorrtExecutionProvider", options), cuda]
         facts = request.facts(prepared, runtime=runtime_name(), precision=precision, why=why)
         plan = gpu.GpuPlan(
             providers=providers,
             device_type="cuda",
             device_id=device.index,
-            item=item,
+            probe=probe,
             free_memory=lambda: free_gpu_memory(device.index),
         )
         return gpu.GpuSession(prepared.path, graph, facts, plan)

@@ -38,8 +38,8 @@ class GpuPlan:
         ONNX Runtime's providers with their options; the first one has to be in use afterwards.
     device_type, device_id
         Where the buffers are, in ONNX Runtime's words.
-    item
-        Shape of one item of the input, [C, T].
+    probe
+        Inputs of one call, to see how much memory it takes.
     free_memory
         Gives the card's free memory in bytes, or None if it cannot be told.
     """
@@ -47,19 +47,19 @@ class GpuPlan:
     providers: Providers
     device_type: str
     device_id: int
-    item: tuple[int, int]
+    probe: Mapping[str, FloatArray]
     free_memory: Callable[[], int | None]
 
 
 class GpuSession:
-    """A waveform -> stems graph on a card.
+    """A graph on a card.
 
     Parameters
     ----------
     path
         ONNX file with a variable batch.
     graph
-        Its signature: waveforms in and out, with or without a state.
+        Its signature.
     facts
         What is reported; the batch limit is set from the memory that a first call leaves.
     plan
@@ -119,7 +119,7 @@ class GpuSession:
 
     def _fitting_batch(self) -> int:
         before = self._plan.free_memory()
-        self.run({self.graph.inputs[0].name: np.zeros((1, *self._plan.item), np.float32)})
+        self.run(self._plan.probe)
         after = self._plan.free_memory()
         if before is None or after is None:
             return 1
@@ -149,18 +149,22 @@ def cuda_options(index: int) -> dict[str, str]:
 
 
 def tensorrt_options(
-    index: int, *, cache: Path, name: str, item: tuple[int, int], half: bool
+    index: int, *, cache: Path, shapes: Mapping[str, tuple[int, ...]], half: bool
 ) -> dict[str, str]:
-    """Options of the TensorRT provider: engines kept in `cache`, any batch up to LARGEST_BATCH."""
-    size = "x".join(str(number) for number in item)
-    return {
+    """Options of the TensorRT provider: engines kept in `cache`, any batch up to LARGEST_BATCH.
+
+    `shapes` are those of one item of each input; none for engines that are built for what comes.
+    """
+    options = {
         "device_id": str(index),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache),
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(cache),
         "trt_fp16_enable": "1" if half else "0",
-        "trt_profile_min_shapes": f"{name}:1x{size}",
-        "trt_profile_opt_shapes": f"{name}:4x{size}",
-        "trt_profile_max_shapes": f"{name}:{LARGEST_BATCH}x{size}",
     }
+    for end, batch in (("min", 1), ("opt", 4), ("max", LARGEST_BATCH)) if shapes else ():
+        options[f"trt_profile_{end}_shapes"] = ",".join(
+            f"{name}:{'x'.join(str(size) for size in (batch, *shape))}" for name, shape in shapes.items()
+        )
+    return options

@@ -17,8 +17,15 @@ from stemwright.core.errors import ModelFileError
 from stemwright.core.transforms import Transform
 from stemwright.models.graphs.fourier import NodeList, forward_nodes, inverse_nodes
 from stemwright.models.graphs.roles import model_inputs, stems_from_outputs
-from stemwright.models.graphs.transforms import standalone_graph, standalone_model
-from stemwright.models.manifest import Graph
+from stemwright.models.graphs.transforms import (
+    standalone_graph,
+    standalone_model,
+    stems_given,
+    why_not_standalone,
+)
+from stemwright.models.manifest import Graph, Manifest
+from tests.support.fake_kinds import asked_manifest, remembering_manifest
+from tests.support.fake_sessions import fake_manifest
 from tests.support.tiny_models import gain_graph
 from tests.support.transforms import FAMILIES, HTDEMUCS, noise, relative_error
 
@@ -332,6 +339,30 @@ class TestStandalone:
         simple = standalone_graph(graph)
         assert (simple.inputs[0].name, simple.outputs[0].name, simple.batch) == ("waveform", "stems", "one")
         assert simple.transform is None
+
+    def test_models_that_need_more_than_a_waveform_cannot_stand_alone(self) -> None:
+        masks = {
+            "inputs": [{"name": "magnitude", "role": "magnitude"}],
+            "outputs": [{"name": "mask", "role": "mask"}],
+            "transform": SMALL.model_copy(update={"outer_padding": "none", "dropped_edge_frames": 0}),
+        }
+        plan = {"input_samples": 256, "output_samples": 256, "time": "variable"}
+        plain = fake_manifest().model_dump()
+        for manifest, reason in (
+            (asked_manifest(), "a condition"),
+            (remembering_manifest(), "hand a state"),
+            ({**plain, "graph": {**masks, "outside_frames": "zero"}}, "where the recording begins"),
+            ({**plain, "graph": masks, "plan": plan}, "no one length"),
+        ):
+            made = Manifest.model_validate(manifest)
+            assert reason in str(why_not_standalone(made))
+        for manifest in (plain, {**plain, "graph": {**masks, "gate": 0.1}}, {**plain, "plan": plan}):
+            assert why_not_standalone(Manifest.model_validate(manifest)) is None
+
+    def test_a_graph_may_leave_the_remainder_out(self) -> None:
+        manifest = Manifest.model_validate({**fake_manifest().model_dump(), "remainder": "vocals"})
+        for count in (4, 3):
+            assert stems_given(gain_graph(count, 2, 256, (0.5,) * count), manifest) == count
 
     def test_a_fixed_batch_stays_fixed(self) -> None:
         core = Core(SMALL, 1, 1000).model([("cac", "cac")])

@@ -34,6 +34,7 @@ from stemwright.models.sessions.runtimes.gpu import (
     tensorrt_options,
 )
 from stemwright.models.sessions.runtimes.onnxruntime import translate_failure
+from tests.support.fake_kinds import asked_manifest, remembering_manifest
 from tests.support.tiny_models import GAINS, gain_graph, install_tiny_model
 
 HERE = [
@@ -261,7 +262,7 @@ def on_stand_in(model: onnx.ModelProto, tmp_path: Path, free: list[int | None]) 
         providers=[("CPUExecutionProvider", {})],
         device_type="cpu",
         device_id=0,
-        item=(2, SAMPLES),
+        probe={"waveform": np.zeros((1, 2, SAMPLES), np.float32)},
         free_memory=lambda: free.pop(0),
     )
     graph = Graph(
@@ -309,7 +310,7 @@ class TestGpuSession:
             providers=[("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})],
             device_type="cpu",
             device_id=0,
-            item=(2, SAMPLES),
+            probe={"waveform": np.zeros((1, 2, SAMPLES), np.float32)},
             free_memory=lambda: None,
         )
         with (
@@ -317,6 +318,28 @@ class TestGpuSession:
             pytest.raises(DeviceError, match="instead of"),
         ):
             GpuSession(path, session.graph, session.facts, plan)
+
+    def test_inputs_of_a_probe_are_all_that_a_graph_takes(self) -> None:
+        asked, stateful = asked_manifest(), remembering_manifest(60)
+        probe = opening.probe_inputs(asked.graph, asked, (2, 200))
+        assert {name: array.shape for name, array in probe.items()} == {
+            "mixture": (1, 2, 200),
+            "query": (1, 2),
+        }
+        probe = opening.probe_inputs(stateful.graph, stateful, (2, 60))
+        assert set(probe) == set(stateful.graph.input_names)
+        assert probe["memory.in"].dtype == np.float64 and (probe["memory.in"] == 0.5).all()
+
+    def test_tensorrt_knows_the_shapes_of_all_inputs_or_of_none(self, tmp_path: Path) -> None:
+        shapes = {"magnitude": (1, 33, 17), "query": (5,)}
+        options = tensorrt_options(0, cache=tmp_path, shapes=shapes, half=False)
+        assert options["trt_profile_min_shapes"] == "magnitude:1x1x33x17,query:1x5"
+        assert (
+            options["trt_profile_max_shapes"] == f"magnitude:{LARGEST_BATCH}x1x33x17,query:{LARGEST_BATCH}x5"
+        )
+        assert not [
+            name for name in tensorrt_options(0, cache=tmp_path, shapes={}, half=True) if "shapes" in name
+        ]
 
     def test_float16_keeps_the_signature(self, tmp_path: Path) -> None:
         core = in_float16(gain_graph(4, 2, SAMPLES, GAINS))
@@ -333,7 +356,7 @@ class TestGpuSession:
         assert isinstance(translate_failure(RuntimeError("something else")), InternalError)
 
     def test_tensorrt_profiles_name_the_shapes(self, tmp_path: Path) -> None:
-        found = tensorrt_options(1, cache=tmp_path, name="waveform", item=(2, 100), half=True)
+        found = tensorrt_options(1, cache=tmp_path, shapes={"waveform": (2, 100)}, half=True)
         assert found["trt_profile_max_shapes"] == f"waveform:{LARGEST_BATCH}x2x100"
         assert found["trt_fp16_enable"] == "1"
 
