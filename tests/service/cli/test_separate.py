@@ -55,6 +55,31 @@ def test_result_says_what_was_done(workshop: Workshop) -> None:
     assert (result["options"]["seed"], result["options"]["shifts"]) == (3, 2)
 
 
+@pytest.mark.parametrize(("mode", "gain"), [(None, 0.1), ("subtract", 0.1), ("network", 0.5)])
+def test_a_remainder_is_what_the_others_leave_or_what_the_network_gives(
+    workshop: Workshop, mode: str | None, gain: float
+) -> None:
+    folder = install_tiny_model(workshop.models, "rest", gains=(0.4, 0.3, 0.2, 0.5))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "remainder": "vocals"}))
+    song = recording(Path("song.wav"), 9001)
+    asked = [] if mode is None else ["--remainder", mode]
+    ended = workshop.separate(song, "-o", "out", "--bit-depth", "32f", *asked, model="rest")
+    assert ended.code == 0, ended.err
+    result = json.loads(Path("out/song/result.json").read_text())
+    assert result["remainder"] == (mode or "subtract")
+    assert result["options"]["remainder"] == mode
+    np.testing.assert_allclose(read(Path("out/song/vocals.wav")), read(song) * gain, atol=1e-6)
+
+
+def test_a_model_without_a_remainder_says_so(workshop: Workshop) -> None:
+    recording(Path("song.wav"), 9001)
+    ended = workshop.separate("song.wav", "-o", "out", "--remainder", "network")
+    assert ended.code == 2
+    assert "no stem of the model is a remainder" in ended.err
+    assert not Path("out/song").exists()
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg", "m4a"])
 def test_every_format_keeps_the_length(workshop: Workshop, suffix: str) -> None:
     recording(Path("song.wav"), 30_001)
