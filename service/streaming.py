@@ -127,13 +127,16 @@ class PcmStream:
     @property
     def wanted_bytes(self) -> int:
         """Bytes that are missing until the network is called, at least 1."""
-        piece = max(1, round(self.piece_s * self.source.sample_rate)) * self.source.frame_bytes
-        return max(1, piece - len(self._rest))
+        return max(1, self._piece_bytes - len(self._rest))
+
+    @property
+    def _piece_bytes(self) -> int:
+        return max(1, round(self.piece_s * self.source.sample_rate)) * self.source.frame_bytes
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes, of any number, and give what is final; raises as StreamSession.push."""
         self._rest += data
-        if self.wanted_bytes > 1 or len(self._rest) < self.source.frame_bytes:
+        if len(self._rest) < self._piece_bytes:
             return b""
         return self._run(last=False)
 

@@ -215,11 +215,11 @@ class StreamSession:
             return self._give(np.zeros((len(self.stems) * self.channels, 0), np.float32))
         self._ended = True
         rest = self._separated(self._down.flush(), last=True)
+        if self._up.in_rate != self._up.out_rate:
+            # A length that was rounded on the way to the model's rate could come back short.
+            rest = np.pad(rest, ((0, 0), (0, 1)))
         parts = [self._up.push(rest), self._up.flush()]
-        stems = np.concatenate(parts, axis=-1)[:, : self.pending]
-        # There and back, resampling may round a length down by one sample.
-        missing = self.pending - stems.shape[1]
-        return self._give(np.pad(stems, ((0, 0), (0, missing))))
+        return self._give(np.concatenate(parts, axis=-1)[:, : self.pending])
 
     def close(self) -> None:
         """Free the network's memory if it was opened for this stream."""
