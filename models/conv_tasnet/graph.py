@@ -15,7 +15,6 @@ from onnx import TensorProto, helper
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.conv_tasnet.configs import ConvTasNetConfig, tensor_shapes
-from stemwright.models.conv_tasnet.nodes import TO_THE_END, GraphWriter, Port
 from stemwright.models.conv_tasnet.norms import (
     Affine,
     Centred,
@@ -26,6 +25,7 @@ from stemwright.models.conv_tasnet.norms import (
     normaliser,
 )
 from stemwright.models.graphs.weightless import Storage
+from stemwright.models.graphs.writer import TO_THE_END, GraphWriter, Port
 from stemwright.models.manifest import StateTensor
 
 INPUT, OUTPUT = "mixture", "stems"

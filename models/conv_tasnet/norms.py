@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from stemwright.models.conv_tasnet.configs import EPSILON, NormKind
-from stemwright.models.conv_tasnet.nodes import TO_THE_END, GraphWriter
+from stemwright.models.graphs.writer import TO_THE_END, GraphWriter
 
 
 @dataclass(frozen=True, kw_only=True)
