@@ -41,7 +41,9 @@ def imported(path: Path, like: str = "") -> tuple[Manifest, Path]:
     folder = path.parent / f"model-{like}"
     folder.mkdir()
     assert family_of(checkpoint) is CONV_TASNET
-    return CONV_TASNET.build(checkpoint, name="imported", folder=folder), folder
+    manifest = CONV_TASNET.build(checkpoint, name="imported", folder=folder)
+    assert isinstance(manifest, Manifest)
+    return manifest, folder
 
 
 def stems_of(folder: Path, mixture: FloatArray) -> FloatArray:
