@@ -58,7 +58,7 @@ class Service:
             "poll_s": 0.1,
             "heartbeat_s": 0.4,
             "dead_after_s": 2.0,
-            "grace_s": 3.0,
+            "grace_s": 60.0,
             **backend.settings,
             **overrides,
         }
@@ -122,6 +122,13 @@ class Service:
         )
         log.close()
         self.processes.append(process)
+        return process
+
+    def ready_worker(self) -> subprocess.Popen[bytes]:
+        """Start a worker; return it when it has shown itself."""
+        before = {view.id for view in self.do(self.board.workers())}
+        process = self.worker()
+        self.until(lambda: {view.id for view in self.do(self.board.workers()) if view.models} - before)
         return process
 
     def wait(self, job_id: str, *, timeout_s: float = 30.0, owner: str = LOCAL_OWNER) -> JobView:

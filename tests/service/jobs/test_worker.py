@@ -1,17 +1,21 @@
 """Jobs through workers' processes: to the stems, and through the deaths of workers."""
 
+import asyncio
 import io
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from stemwright.core.arrays import FloatArray
-from stemwright.service.jobs.model import JobSpec, JobStatus
+from stemwright.service.jobs.model import JobSpec, JobStatus, ProgressEvent
 from stemwright.service.jobs.truth import open_client
 from tests.service.jobs.service import CHUNK, Service, recording
+from tests.support.servers import Backend
 from tests.support.stub_worker import GAINS
 
 pytestmark = pytest.mark.slow
@@ -50,27 +54,26 @@ def test_a_fault_fails_the_job_and_not_the_worker(service: Service) -> None:
 
 
 def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: Service) -> None:
-    job = service.submit("slow-300", chunks=8)
-    first = service.worker()
+    job = service.submit("slow-300", chunks=10)
+    first = service.ready_worker()
     service.wait_for_stage(job, "separate", fraction=0.1)
+    service.ready_worker()
     first.kill()
     killed = time.monotonic()
-    service.worker()
     service.until(lambda: service.row(job)["attempt"] == 2)
-    taken_over_s = time.monotonic() - killed
+    assert time.monotonic() - killed < 30.0  # 2 s of silence, and what a busy machine adds
     view = service.wait(job)
     assert view.status == JobStatus.succeeded, service.logs()
-    assert taken_over_s < service.settings.dead_after_s + 6.0
     assert _executors_of_steps(service, job) == {"probe": 1, "separate": 2, "publish": 2}
     assert len(service.attempts(job)) == 1
 
 
 def test_a_worker_that_was_only_asleep_is_fenced_off(service: Service) -> None:
-    job = service.submit("slow-300", chunks=8)
-    zombie = service.worker()
+    job = service.submit("slow-300", chunks=12)
+    zombie = service.ready_worker()
     service.wait_for_stage(job, "separate", fraction=0.1)
+    other = service.ready_worker()
     zombie.send_signal(signal.SIGSTOP)
-    other = service.worker()
     service.until(lambda: service.row(job)["attempt"] == 2)
     zombie.send_signal(signal.SIGCONT)
     view = service.wait(job)
@@ -78,7 +81,7 @@ def test_a_worker_that_was_only_asleep_is_fenced_off(service: Service) -> None:
     assert len(service.attempts(job)) == 1
     after = service.submit("slow-10")  # both still work
     other.terminate()
-    assert other.wait(10) == 0
+    assert other.wait(60) == 0
     assert service.wait(after).status == JobStatus.succeeded, service.logs()
 
 
@@ -86,7 +89,7 @@ def test_a_job_that_kills_its_workers_fails_at_the_third(service: Service) -> No
     poison = service.submit("poison-100", chunks=6)
     for _ in range(3):
         worker = service.worker()
-        assert worker.wait(20) == -signal.SIGKILL, service.logs()
+        assert worker.wait(60) == -signal.SIGKILL, service.logs()
     innocent = service.submit("slow-10")
     service.worker()
     view = service.wait(poison)
@@ -101,22 +104,23 @@ def test_sigterm_finishes_a_short_job(service: Service) -> None:
     worker = service.worker()
     service.wait_for_stage(job, "separate")
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait(60) == 0
     assert service.job(job).status == JobStatus.succeeded, service.logs()
     assert service.do(service.board.workers()) == ()
 
 
-def test_sigterm_hands_a_long_job_back(service: Service) -> None:
-    job = service.submit("slow-400", chunks=20)
-    worker = service.worker()
-    service.wait_for_stage(job, "separate", fraction=0.1)
-    worker.terminate()
-    assert worker.wait(15) == 0
-    assert service.job(job).status == JobStatus.queued, service.logs()
-    assert service.do(service.board.workers()) == ()
-    service.worker()
-    service.until(lambda: service.row(job)["attempt"] == 2, 8.0)
-    service.do(service.board.cancel(job, owner="local"))
+def test_sigterm_hands_a_long_job_back(backend: Backend, tmp_path: Path) -> None:
+    with Service.open(tmp_path, backend, grace_s=1.0, dead_after_s=600.0) as service:
+        job = service.submit("slow-400", chunks=200)
+        worker = service.ready_worker()
+        service.wait_for_stage(job, "separate", fraction=0.02)
+        service.ready_worker()
+        worker.terminate()
+        # It is taken over long before its worker would count as dead.
+        service.until(lambda: service.row(job)["attempt"] == 2)
+        assert worker.wait(30) == 0
+        service.do(service.board.cancel(job, owner="local"))
+        assert len(service.do(service.board.workers())) == 1
 
 
 def test_a_running_job_is_cancelled_within_a_chunk(service: Service) -> None:
@@ -124,10 +128,11 @@ def test_a_running_job_is_cancelled_within_a_chunk(service: Service) -> None:
     service.worker()
     service.wait_for_stage(job, "separate", fraction=0.02)
     assert service.do(service.board.cancel(job, owner="local")).status == JobStatus.cancelled
+    after = service.submit("slow-0")  # the cancelled one would go on for 20 s
     cancelled = time.monotonic()
-    after = service.submit("slow-0")
+    service.until(lambda: service.row(after)["attempt"] == 1)
+    assert time.monotonic() - cancelled < 10.0
     assert service.wait(after).status == JobStatus.succeeded, service.logs()
-    assert time.monotonic() - cancelled < 5.0
     assert service.job(job).status == JobStatus.cancelled
     assert service.attempts(job) == ()
 
@@ -201,3 +206,28 @@ def _samples(data: bytes) -> FloatArray:
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     assert rate == 44100
     return np.asarray(samples)
+
+
+def test_the_database_restarts_and_nobody_loses_anything(service: Service) -> None:
+    server = service.backend.postgres
+    if server is None:
+        return  # SQLite is a file: there is nothing to restart
+    job = service.submit("slow-300", chunks=12)
+    service.ready_worker()
+    service.wait_for_stage(job, "separate", fraction=0.1)
+
+    async def follow() -> list[ProgressEvent]:
+        return [event async for event in service.board.events(job, owner="local")]
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(asyncio.run, follow())
+        time.sleep(1.0)
+        server.stop()
+        time.sleep(2.0)
+        server.start()
+        events = following.result(90)
+    assert events[-1].final
+    assert events[-1].status == JobStatus.succeeded, service.logs()
+    numbers = [int(event.id.removesuffix("-end")) for event in events]
+    assert numbers[:-1] == list(range(len(events) - 1))  # each once, in order
+    assert service.job(job).attempt == 1
