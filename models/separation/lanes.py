@@ -221,6 +221,10 @@ def _check_passes(member: Member, groups: int, plan: PlanOptions) -> None:
                 f"the speakers of {member.name} may change places between shifted passes",
                 "use at most one shift",
             )
+        if plan.overlap == 0 and not member.manifest.graph.state:
+            raise OptionError(
+                f"{member.name} needs an overlap to keep its speakers in order", "leave the overlap out"
+            )
         if groups > 1:
             raise OptionError(
                 f"{member.name} would separate the speakers of each pair of channels on their own",

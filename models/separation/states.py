@@ -59,14 +59,17 @@ class StateChain:
         self._flow = flow
         self._state = initial_state(member.graph)
         self._waiting: deque[tuple[Mapping[str, FloatArray], Future[dict[str, FloatArray]]]] = deque()
+        self._failure: BaseException | None = None
         self._lock = threading.Lock()
 
     def submit(self, inputs: Mapping[str, FloatArray]) -> "Future[dict[str, FloatArray]]":
-        """Queue a call; the result holds the outputs without the state."""
+        """Queue a call; the result holds the outputs without the state, or what the first failure raised."""
         future: Future[dict[str, FloatArray]] = Future()
         with self._lock:
             self._waiting.append((inputs, future))
-            if len(self._waiting) == 1:
+            if self._failure is not None:
+                self._give_up(self._failure)
+            elif len(self._waiting) == 1:
                 self._start()
         return future
 
@@ -75,9 +78,7 @@ class StateChain:
         try:
             self._executor.submit(self._step)
         except RuntimeError:  # shut down: the separator was closed, and nobody waits any more
-            for _, future in self._waiting:
-                future.set_exception(Stopped())
-            self._waiting.clear()
+            self._give_up(Stopped())
 
     def _step(self) -> None:
         inputs, future = self._waiting[0]
@@ -87,10 +88,17 @@ class StateChain:
                 self._member.graph, self._member.run_with_state({**inputs, **self._state})
             )
         except BaseException as error:  # the stage that waits for the result raises it
-            future.set_exception(error)
-        else:
-            future.set_result(outputs)
+            with self._lock:
+                self._give_up(error)
+            return
+        future.set_result(outputs)
         with self._lock:
             self._waiting.popleft()
             if self._waiting:
                 self._start()
+
+    def _give_up(self, failure: BaseException) -> None:
+        """Fail all calls that wait and that may come: without its state none can run."""
+        self._failure = failure
+        while self._waiting:
+            self._waiting.popleft()[1].set_exception(failure)

@@ -185,6 +185,8 @@ def test_passes_that_cannot_be_brought_together_are_refused() -> None:
     with separator_of(2, shuffling_network()) as separator:
         with pytest.raises(OptionError, match="shifted passes"):
             separator.separate(ArraySource(noise(2, 500), 1000), SeparationOptions(shifts=2))
+        with pytest.raises(OptionError, match="needs an overlap"):
+            separator.separate(ArraySource(noise(2, 500), 1000), SeparationOptions(overlap=0.0))
         with pytest.raises(OptionError, match="pair of channels"):
             separator.separate(ArraySource(noise(6, 500), 1000))
         assert len(separate_array(separator, noise(2, 500), options=SeparationOptions(shifts=1))) == 2
