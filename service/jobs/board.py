@@ -151,7 +151,7 @@ class JobBoard:
             body_hash=body_hash,
         )
         row, created = await asyncio.to_thread(
-            lambda: submit(self.database, self._client, self.settings, wanted)
+            lambda: submit(self.database, self._client, self.settings, self.storage, wanted)
         )
         return Submitted(job=job_view(row), created=created)
 

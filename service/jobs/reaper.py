@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, select, update
 
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.engine import JobEngine
@@ -109,7 +109,7 @@ class Reaper:
             connection.execute(
                 delete(WORKERS).where(
                     WORKERS.c.executor_id.in_(gone),
-                    or_(WORKERS.c.seen <= self._database.now - self._dead_after_s),
+                    WORKERS.c.seen <= self._database.now - self._dead_after_s,
                 )
             )
         for worker in gone:

@@ -14,6 +14,7 @@ from stemwright.service.jobs.schema import JOBS, UPLOADS
 from stemwright.service.jobs.truth import VERSION, WORKFLOW
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
+from stemwright.service.storage import Storage, guard_free_space
 from stemwright.service.webhooks.addresses import check_wish
 from stemwright.service.webhooks.outbox import order
 
@@ -35,7 +36,7 @@ class Submission:
 
 
 def submit(
-    database: Database, client: "DBOSClient", settings: Settings, wanted: Submission
+    database: Database, client: "DBOSClient", settings: Settings, storage: Storage, wanted: Submission
 ) -> tuple[RowMapping, bool]:
     """Take a job; return its row, and whether it is new."""
     webhook = wanted.spec.webhook_url
@@ -49,6 +50,7 @@ def submit(
         if wanted.spec.query_audio is not None:
             _complete_upload(connection, wanted.spec.query_audio, wanted.owner)
         check_limits(connection, settings, wanted.owner, wanted.duration_s)
+        guard_free_space(storage, 0, least_free=settings.min_free_bytes)
         job_id = uuid.uuid4().hex
         now = time.time()
         connection.execute(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from stemwright.models.separation.job import Progress
 from stemwright.models.separation.pipeline import CancelToken
-from stemwright.models.separation.stages import Progress
 
 T = TypeVar("T")
 

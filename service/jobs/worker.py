@@ -70,7 +70,7 @@ class Worker:
         """
         settings = self._settings
         migrate(settings.database)
-        database = Database.open(settings.database)
+        database = Database.open(settings.database, pool_size=3)
         storage = Storage.from_settings(settings)
         client = open_client(database, listen=False, pool_size=2)
         register_queue(client, self._queue, poll_s=settings.poll_s)

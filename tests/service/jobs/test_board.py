@@ -343,3 +343,11 @@ def _events(
         return [event async for event in service.board.events(job, owner=owner, after=after)]
 
     return service.do(gather())
+
+
+def test_a_full_disk_takes_no_job(tmp_path: Path) -> None:
+    backend = Backend(name="sqlite+folder", settings={"min_free_bytes": 1 << 60})
+    with Service.open(tmp_path, backend) as service:
+        with pytest.raises(BusyError, match="disk"):
+            _submit(service)
+        assert service.do(service.board.list(owner=OWNER)).items == ()
