@@ -68,6 +68,25 @@ class PrecisionRecord(_Data):
     sdr_loss_db: float
 
 
+StorageKind = Literal["float32", "float16", "int8"]
+
+
+class StorageRecord(_Data):
+    """How the weights are stored, where that changes them, and what was measured to be lost by it.
+
+    kind
+        `float32`, `float16`, or `int8` with a scale for each output channel; computed with as float32.
+    sdr_change_db
+        Change of the SDR of the stem that loses most, of all songs that were measured; None: not measured.
+    measured_on
+        What it was measured on.
+    """
+
+    kind: StorageKind
+    sdr_change_db: float | None = None
+    measured_on: str = ""
+
+
 class AudioFormat(_Data):
     """Sample rate (Hz) and channels the graph works at.
 
@@ -324,6 +343,7 @@ class Manifest(_Identity):
     origin: WeightsOrigin = WeightsOrigin()
     parity: ParityRecord | None = None
     safe_precisions: tuple[PrecisionRecord, ...] = ()
+    storage: StorageRecord | None = None
     files: tuple[FileRecord, ...] = ()
 
     @model_validator(mode="after")
