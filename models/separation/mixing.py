@@ -13,12 +13,12 @@ from stemwright.core.audio.resample import Resampler
 from stemwright.core.errors import InternalError
 from stemwright.models.separation.feeds import FeedFacts
 from stemwright.models.separation.finishing import Finisher, StemBlock
+from stemwright.models.separation.job import Batch, Count, Job
 from stemwright.models.separation.lanes import Lane, Request, Schedule
 from stemwright.models.separation.ordering import StemOrder
 from stemwright.models.separation.overlap import AlignedSum, OverlapAdd, Part
 from stemwright.models.separation.pipeline import Pipe
 from stemwright.models.separation.plan import Chunk, TrackPlan
-from stemwright.models.separation.stages import Batch, Count, Job
 
 
 class StemStage:

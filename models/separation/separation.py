@@ -12,10 +12,11 @@ from stemwright.core.errors import CancelledError
 from stemwright.models.separation.activity import Interval
 from stemwright.models.separation.feeds import TrackAnalysis
 from stemwright.models.separation.finishing import Finisher, StemBlock
+from stemwright.models.separation.job import Job
 from stemwright.models.separation.lanes import RemainderMode
 from stemwright.models.separation.mixing import StemStage
 from stemwright.models.separation.pipeline import CancelToken, Pipe, Stopped
-from stemwright.models.separation.stages import Job, WindowStage
+from stemwright.models.separation.stages import WindowStage
 
 _WAITING_BLOCKS = 2
 """Blocks that may wait for the consumer: one to take while the next is made; chosen here."""
