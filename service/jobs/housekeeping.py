@@ -72,13 +72,18 @@ class Housekeeper(threading.Thread):
         )
         self._sweeper = Sweeper(settings, database=database, client=client, storage=storage)
         self._due: dict[str, float] = {}
+        self._last = time.monotonic()
+        self._believe_from = 0.0
+        self._sweeping = threading.Thread()
 
     def run(self) -> None:
         """Keep house until the worker ends."""
         while not self._stop_event.wait(self._settings.heartbeat_s):
             try:
                 with translated():
+                    self._database.ping()
                     self.keep()
+                self._last = time.monotonic()
             except BusyError as error:
                 _LOG.warning("house not kept: %s", error.message)
             except Exception:
@@ -86,7 +91,8 @@ class Housekeeper(threading.Thread):
 
     def keep(self) -> None:
         """Do what is due."""
-        self._reaper.reap()
+        if self._believes():
+            self._reaper.reap()
         living = self._reaper.living()
         if self._executor_id != min(living):
             return
@@ -95,14 +101,34 @@ class Housekeeper(threading.Thread):
             self._reaper.reap_strays()
         if self._is_due("queued", _QUEUED_EVERY_S):
             self._reconcile(begun=False)
-        if self._is_due("sweep", min(_SWEEP_EVERY_S, self._settings.results_ttl_s)):
-            removed = self._sweeper.sweep_expired() + self._sweeper.sweep_ended(
-                since=time.time() - self._settings.dead_after_s - _ENDED_S
-            )
-            if self._is_due("orphans", _ORPHANS_EVERY_S):
-                removed += self._sweeper.sweep_orphans(living)
+        if not self._sweeping.is_alive() and self._is_due("sweep", _SWEEP_EVERY_S):
+            # beside the rounds: many removals take longer than a dead worker may go unnoticed
+            self._sweeping = threading.Thread(target=self._sweep, args=(living,), daemon=True)
+            self._sweeping.start()
+
+    def _sweep(self, living: set[str]) -> None:
+        try:
+            with translated():
+                removed = self._sweeper.sweep_expired()
+                removed += self._sweeper.sweep_ended(
+                    since=time.time() - self._settings.dead_after_s - _ENDED_S
+                )
+                if self._is_due("orphans", _ORPHANS_EVERY_S):
+                    removed += self._sweeper.sweep_orphans(living)
+        except BusyError as error:
+            _LOG.warning("not swept: %s", error.message)
+        except Exception:
+            _LOG.exception("not swept")  # what is left is there the next time
+        else:
             if removed:
                 _LOG.info("swept %d", removed)
+
+    def _believes(self) -> bool:
+        """Whether silence means death: not where the database was away, and all were silent with it."""
+        now = time.monotonic()
+        if now - self._last > self._settings.dead_after_s:
+            self._believe_from = now + self._settings.dead_after_s
+        return now >= self._believe_from
 
     def _reconcile(self, *, begun: bool) -> None:
         which = JOBS.c.attempt > 0 if begun else JOBS.c.attempt == 0
