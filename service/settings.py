@@ -32,7 +32,8 @@ CONFIG_VARIABLE = "STEMWRIGHT_CONFIG"
 OTHER_VARIABLES = frozenset(
     PREFIX + name
     for name in (
-        "API_KEY", "AUDIO", "CI", "CONFIG", "GID", "MIRROR", "OFFLINE", "SEPARATED", "SERVER", "UID",
+        "ACCEPT_LICENCE", "API_KEY", "AUDIO", "CI", "CONFIG", "GID", "MIRROR", "OFFLINE", "PUBLISHED_PORT",
+        "SEPARATED", "SERVER", "UID",
     )
 )  # fmt: skip
 OTHER_PREFIXES = ("STEMWRIGHT_TEST_",)

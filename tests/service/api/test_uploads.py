@@ -209,7 +209,7 @@ def test_blocks_are_asked_for_with_patience() -> None:
         return {}
 
     async def read() -> None:
-        request = Request({"type": "http", "headers": []}, stalled)  # type: ignore[arg-type]
+        request = Request({"type": "http", "headers": []}, stalled)
         async with contextlib.aclosing(blocks(request, 0.05)) as stream:  # type: ignore[type-var]
             async for _ in stream:
                 raise AssertionError
