@@ -295,25 +295,29 @@ class _FrameScorer:
         on_own = np.einsum("jrf,jrtf->jtf", spectra, self._on_own)
         signal = np.square(references).sum(axis=(1, 2))
         noise = np.square(estimates - references).sum(axis=(1, 2))
-        scores[0] = _decibels(signal, noise)
-        scores[1] = _decibels(signal, self._energy(on_own - spectra))
-        scores[2] = _decibels(self._energy(on_own), self._energy(on_all - on_own))
-        scores[3] = _decibels(self._energy(on_all), self._energy(estimated - on_all))
+        scores[0] = decibels(signal, noise)
+        scores[1] = decibels(signal, self._energy(on_own - spectra))
+        scores[2] = decibels(self._energy(on_own), self._energy(on_all - on_own))
+        scores[3] = decibels(self._energy(on_all), self._energy(estimated - on_all))
         return scores
+
+    def _energy(self, spectra: Complexes) -> Doubles:
+        return np.asarray(spectral_energy(spectra, self._size).sum(axis=-1))  # over the channels
 
     def _spectra(self, signals: Doubles) -> Complexes:
         return np.asarray(scipy.fft.rfft(signals, self._size))
 
-    def _energy(self, spectra: Complexes) -> Doubles:
-        """Energy of each source's signals over channels and time, from their half spectra."""
-        power = np.square(spectra.real) + np.square(spectra.imag)
-        total = 2 * power.sum(axis=-1) - power[..., 0]
-        if self._size % 2 == 0:
-            total -= power[..., -1]
-        return np.asarray(total.sum(axis=-1) / self._size)
+
+def spectral_energy(spectra: Complexes, size: int) -> Doubles:
+    """Energy of signals from their half spectra, shape=(..., size // 2 + 1) in, (...) out."""
+    power = np.square(spectra.real) + np.square(spectra.imag)
+    total = 2 * power.sum(axis=-1) - power[..., 0]
+    if size % 2 == 0:
+        total -= power[..., -1]
+    return np.asarray(total / size)
 
 
-def _decibels(signal: Doubles, noise: Doubles) -> Doubles:
+def decibels(signal: Doubles, noise: Doubles) -> Doubles:
     """10 log10 of the ratio; +inf where there is no noise at all."""
     ratio = np.divide(signal, noise, out=np.full_like(signal, np.inf), where=noise != 0)
     with np.errstate(divide="ignore"):  # no signal at all is -inf

@@ -111,16 +111,14 @@ class Correlations:
             amount *= float(np.trace(matrix)) / len(matrix)
         matrix.flat[:: len(matrix) + 1] += amount
         sides = self.across[np.ix_(rows, targets)].transpose(0, 2, 1).reshape(len(matrix), len(targets))
-        solved = _solve(matrix, sides)
+        solved = _solve(matrix, sides, loading)
         return solved.reshape(len(rows), self.taps, len(targets)).transpose(0, 2, 1)
 
 
-def _solve(matrix: Doubles, sides: Doubles) -> Doubles:
-    try:
-        factor = scipy.linalg.cho_factor(matrix, lower=True, check_finite=False)
+def _solve(matrix: Doubles, sides: Doubles, loading: Loading) -> Doubles:
+    if loading.kind == "relative":  # positive definite by its loading
+        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(scipy.linalg.cho_solve(factor, sides, check_finite=False))
-    except np.linalg.LinAlgError:  # rounding made it indefinite, which LU and least squares bear
-        pass
     try:
         return np.asarray(np.linalg.solve(matrix, sides))
     except np.linalg.LinAlgError:
