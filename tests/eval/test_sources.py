@@ -41,6 +41,7 @@ def test_whole_files(number: str) -> None:
         np.testing.assert_allclose(values, results["Sources"][name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SETS)
 def test_windows(number: str) -> None:
     references, estimates, results = load(number)
