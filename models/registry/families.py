@@ -6,9 +6,10 @@ from stemwright.models.conv_tasnet.family import CONV_TASNET
 from stemwright.models.demucs.family import DEMUCS
 from stemwright.models.ibm_cnn.building import IBM_CNN
 from stemwright.models.registry.family import Family
+from stemwright.models.taggers.cnn14.building import CNN14
 from stemwright.models.universal.building import UNIVERSAL
 
-FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN, UNIVERSAL)
+FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN, UNIVERSAL, CNN14)
 """In the order in which they are asked."""
 
 

@@ -19,8 +19,10 @@ from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.manifest import (
     GRAPH_FILE,
     MANIFEST_FILE,
+    Bag,
     Licence,
     Manifest,
+    Tagger,
     WeightsOrigin,
     read_manifest,
 )
@@ -31,15 +33,16 @@ from stemwright.models.registry.model_files import (
     embedded_manifest,
     file_sha256,
     finish_manifest,
+    finish_tagger,
     load_onnx,
     read_single_file,
     record_of,
     recorded_path,
     rewrite_manifest,
 )
-from stemwright.models.registry.store import Installed, ModelStore, checked_name
+from stemwright.models.registry.store import AnyInstalled, ModelStore, checked_name
 from stemwright.models.registry.terms import AcceptedTerms, Ask
-from stemwright.models.registry.trying import try_model
+from stemwright.models.registry.trying import try_model, try_tagger
 from stemwright.models.registry.workshop import CheckpointWorkshop, Workshop
 
 
@@ -79,7 +82,7 @@ def import_file(
     ask: Ask,
     options: ImportOptions | None = None,
     workshop: Workshop | None = None,
-) -> Installed:
+) -> AnyInstalled:
     """Install a model from a file.
 
     Parameters
@@ -126,13 +129,15 @@ def import_file(
 
 
 def _try(folder: Path, options: ImportOptions) -> None:
-    if options.trial == "contract":
+    if isinstance(read_manifest(folder), Tagger):
+        try_tagger(folder)
+    elif options.trial == "contract":
         try_model(folder, progress=options.progress)
 
 
 def _import_checkpoint(
     path: Path, store: ModelStore, ask: Ask, options: ImportOptions, workshop: Workshop
-) -> Installed:
+) -> AnyInstalled:
     weights = workshop.read(path)
     known = entry_with_content(weights.content_sha256)
     if options.name is None and known is None:
@@ -150,7 +155,11 @@ def _import_checkpoint(
     with staging.name_lock(store.root, name):
         _check_free(store, name, options)
         with staging.staged_folder(store.root, name) as folder:
-            weights.build(folder, name=name, licence=licence)
+            built = weights.build(folder, name=name, licence=licence)
+            if isinstance(built, Tagger):
+                finish_tagger(folder, origin=origin)
+                try_tagger(folder)
+                return store.install_any(folder)
             parity = workshop.check(folder, weights.content_sha256)
             finish_manifest(folder, origin=origin, parity=parity)
             if parity is None:
@@ -187,10 +196,10 @@ def is_complete_model(path: Path) -> bool:
     return embedded_manifest(load_onnx(path), path) is not None
 
 
-def complete_manifest(path: Path) -> Manifest:
-    """Read the manifest of a complete model; raises ModelFileError, also for a bag."""
+def complete_manifest(path: Path) -> Manifest | Tagger:
+    """Read the manifest of a complete model or tagger; raises ModelFileError, also for a bag."""
     manifest = read_manifest(path) if path.is_dir() else read_single_file(path)
-    if not isinstance(manifest, Manifest):
+    if isinstance(manifest, Bag):
         raise ModelFileError(
             f"{path} is a bag, which holds no weights",
             "import its members, then copy its folder to the store",
@@ -204,7 +213,7 @@ def install_complete(
     name: str | None = None,
     *,
     trial: Callable[[Path], None] | None = None,
-) -> Installed:
+) -> AnyInstalled:
     """Install a complete model, checked against its own records; call with the lock of the name held.
 
     Parameters
@@ -242,7 +251,7 @@ def install_complete(
         rewrite_manifest(folder, manifest, name=name, files=files)
         if trial is not None:
             trial(folder)
-        return store.install(folder)
+        return store.install_any(folder)
 
 
 def _copy(source: Path, target: Path) -> None:

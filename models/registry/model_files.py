@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import TypeVar, cast
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -19,6 +20,7 @@ from stemwright.models.manifest import (
     read_manifest,
 )
 
+AnyModel = TypeVar("AnyModel", bound=Manifest | Tagger)
 MANIFEST_KEY = "stemwright.manifest"
 _OTHERWISE = "import or pull the model again"
 
@@ -93,9 +95,9 @@ def check_hashes(folder: Path, records: Iterable[FileRecord], remedy: str = _OTH
             )
 
 
-def rewrite_manifest(folder: Path, manifest: Manifest, **fields: object) -> Manifest:
+def rewrite_manifest(folder: Path, manifest: AnyModel, **fields: object) -> AnyModel:
     """Write `manifest.json` with some fields changed; the whole is validated again."""
-    changed = Manifest.model_validate(manifest.model_dump() | fields)
+    changed = cast(AnyModel, type(manifest).model_validate(manifest.model_dump() | fields))
     (folder / MANIFEST_FILE).write_text(changed.model_dump_json(indent=1), encoding="utf-8")
     return changed
 
@@ -110,13 +112,24 @@ def finish_manifest(folder: Path, **fields: object) -> Manifest:
     """
     manifest = read_manifest(folder)
     if not isinstance(manifest, Manifest):
-        raise ModelFileError(f"{folder} is a bag, not a single model", "give a single model")
-    files = [
+        raise ModelFileError(f"{folder} is a {manifest.kind}, not a single model", "give a single model")
+    return rewrite_manifest(folder, manifest, files=_records(folder), **fields)
+
+
+def finish_tagger(folder: Path, **fields: object) -> Tagger:
+    """Do the same for a tagger's folder; raises ModelFileError if it is none."""
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, Tagger):
+        raise ModelFileError(f"{folder} is a {manifest.kind}, not a tagger", "give a tagger")
+    return rewrite_manifest(folder, manifest, files=_records(folder), **fields)
+
+
+def _records(folder: Path) -> list[FileRecord]:
+    return [
         record_of(path, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / MANIFEST_FILE
     ]
-    return rewrite_manifest(folder, manifest, files=files, **fields)
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:

@@ -1,14 +1,14 @@
 """Writing a model folder: what the families' builders share."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 from pydantic import ValidationError
 
 from stemwright.core.errors import ModelFileError, OutputError
 from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest
-from stemwright.models.registry.model_files import record_of
+from stemwright.models.registry.model_files import AnyModel, record_of
 
 
 def manifest_of(**fields: Any) -> Manifest:
@@ -30,12 +30,12 @@ def manifest_of(**fields: Any) -> Manifest:
         ) from error
 
 
-def write_model_folder(folder: Path, model: onnx.ModelProto, manifest: Manifest) -> Manifest:
+def write_model_folder(folder: Path, model: onnx.ModelProto, manifest: AnyModel) -> AnyModel:
     """Write `model.onnx` and `manifest.json` into an existing folder.
 
     Returns
     -------
-    Manifest
+    Manifest or Tagger
         The manifest with the record of the graph, as written.
 
     Raises
@@ -46,10 +46,11 @@ def write_model_folder(folder: Path, model: onnx.ModelProto, manifest: Manifest)
     path = folder / GRAPH_FILE
     try:
         path.write_bytes(model.SerializeToString(deterministic=True))
-        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        records = (record_of(path, GRAPH_FILE),)
+        written = cast(AnyModel, manifest.model_copy(update={"files": records}))
+        (folder / MANIFEST_FILE).write_text(written.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
         ) from error
-    return manifest
+    return written

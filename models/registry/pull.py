@@ -169,7 +169,8 @@ class _Pull:
             given = self.options.given
             if given and not is_url(given) and is_complete_model(Path(given).expanduser()):
                 self.reporter.note(f"{given} is a model file already: taken as it is")
-                return install_complete(Path(given).expanduser(), self.store, entry.name)
+                install_complete(Path(given).expanduser(), self.store, entry.name)
+                return self.store.find(entry.name)
             model = self._given(entry) if given else self._first_usable(entry)
             shutil.rmtree(self.store.downloads(entry.name), ignore_errors=True)
             return model

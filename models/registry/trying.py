@@ -5,10 +5,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from stemwright.core.errors import DeviceError, ModelFileError
 from stemwright.models.contract import CheckName, check_contract
-from stemwright.models.registry.store import InstalledModel, open_model
+from stemwright.models.registry.store import InstalledModel, open_model, open_tagger
 from stemwright.models.sessions.opening import Session, SessionOptions, open_session
+from stemwright.models.taggers.session import TaggerSession
 
 BUDGET_S = 20.0
 """Seconds of checks beyond the first two windows of a model; chosen here: one that works through a
@@ -43,6 +46,33 @@ def try_model(folder: Path, *, progress: Callable[[CheckName], None] | None = No
             check_contract(model.manifest, session, budget_s=BUDGET_S, progress=progress).require()
         finally:
             session.close()
+
+
+def try_tagger(folder: Path) -> None:
+    """Let a tagger hear a second of noise.
+
+    Raises
+    ------
+    ModelFileError
+        It cannot be loaded, does not fit its manifest, or gives what are no probabilities.
+    DeviceError
+        No runtime is installed.
+    """
+    tagger = open_tagger(folder)
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (1, tagger.manifest.audio.sample_rate))
+    try:
+        session = TaggerSession(tagger, SessionOptions(device="cpu"))
+    except DeviceError:
+        session = TaggerSession(tagger, SessionOptions())
+    try:
+        heard = session.segment(np.asarray(noise, np.float32), tagger.manifest.audio.sample_rate)
+    finally:
+        session.close()
+    values = heard.probabilities
+    if not (np.isfinite(heard.embedding).all() and (values >= 0).all() and (values <= 1).all()):
+        raise ModelFileError(
+            f"the tagger in {folder} gives what are no probabilities", "check the weights that it was made of"
+        )
 
 
 def exact_session(model: InstalledModel, cache: Path) -> Session:

@@ -8,7 +8,7 @@ from typing import Protocol
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
 from stemwright.models.demucs.parity_case import find_case, run_parity
-from stemwright.models.manifest import Licence, Manifest, ParityRecord, WeightsOrigin
+from stemwright.models.manifest import Licence, Manifest, ParityRecord, Tagger, WeightsOrigin
 from stemwright.models.registry.families import family_of
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import InstalledModel, open_model
@@ -26,7 +26,7 @@ class Weights(Protocol):
     def content_sha256(self) -> str:
         """Digest over its tensors."""
 
-    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest | Tagger:
         """Write `model.onnx` and `manifest.json` into a folder; returns the manifest."""
 
 
@@ -70,7 +70,7 @@ class CheckpointWeights:
         self.architecture = self._family.architecture_of(checkpoint)
         self.content_sha256 = content_digest(checkpoint.tensors)
 
-    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest:
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest | Tagger:
         """Fill the shipped graph of the architecture."""
         return self._family.build(self._checkpoint, name=name, folder=folder, licence=licence)
 

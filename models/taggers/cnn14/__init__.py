@@ -1,0 +1,1 @@
+"""Cnn14 of PANNs as a tagger: network (torch), graph, importer."""
