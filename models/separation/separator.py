@@ -20,6 +20,7 @@ from typing import Self
 
 from stemwright.core.audio.source import AudioSource
 from stemwright.core.errors import CancelledError
+from stemwright.models.manifest import QueryRules
 from stemwright.models.registry.store import Installed, ModelStore
 from stemwright.models.separation.finishing import Finisher, StemBlock
 from stemwright.models.separation.job import Batch, Job, Progress
@@ -108,6 +109,11 @@ class Separator:
     def sample_rate(self) -> int:
         """Rate of the first model in Hz; stems come at the recording's rate."""
         return self._members[0].manifest.audio.sample_rate
+
+    @property
+    def query_rules(self) -> QueryRules | None:
+        """How the model is asked; None for models whose stems are fixed."""
+        return self._members[0].manifest.query
 
     @property
     def facts(self) -> dict[str, SessionFacts]:
