@@ -72,6 +72,18 @@ def stored_as(model: onnx.ModelProto, storage: StorageKind) -> onnx.ModelProto:
     return made
 
 
+def same_weights(one: onnx.ModelProto, other: onnx.ModelProto) -> bool:
+    """Tell whether two storages of a model give the same float32 weights."""
+    left, right = (_constants_of(model) for model in (one, other))
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def _constants_of(model: onnx.ModelProto) -> dict[str, _AnyArray]:
+    copy = onnx.GraphProto()
+    copy.CopyFrom(model.graph)
+    return _constants(copy)
+
+
 def quantised(weight: FloatArray, axis: int) -> tuple[_Int8Array, FloatArray]:
     """Quantise a weight symmetrically, with the scale of each channel that gives the least squared error.
 

@@ -168,6 +168,6 @@ def read_single_file(path: Path) -> Manifest:
     if not isinstance(manifest, Manifest):
         raise ModelFileError(
             f"{path} carries no manifest in its metadata (key {MANIFEST_KEY})",
-            "use a model folder, or a file written by `stemwright models export --single-file`",
+            "use a model folder, or a file written by `stemwright models save --single-file`",
         )
     return manifest

@@ -1,7 +1,7 @@
 """`stemwright models`: what is installed, what can be had, and moving it in and out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,14 @@ from stemwright.core.errors import (
     OptionError,
     StemwrightError,
 )
+from stemwright.models.manifest import StorageKind
 from stemwright.models.registry.catalog import catalog_entry
-from stemwright.models.registry.store import ModelStore, open_any, open_model
+from stemwright.models.registry.store import AnyInstalled, ModelStore, open_any, open_model
 from stemwright.service.cli import model_views as views
 from stemwright.service.cli.output import print_json_line, print_path
+
+if TYPE_CHECKING:
+    from stemwright.models.registry.converting import Measure
 
 app = typer.Typer(no_args_is_help=True, help="Pull, list, check, import and export models.")
 
@@ -25,6 +29,13 @@ NameArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 AcceptLicenceOption = Annotated[
     bool, typer.Option("--accept-licence", help="Accept the terms of the weights without being asked.")
+]
+StorageOption = Annotated[
+    StorageKind, typer.Option("--storage", help="How large weights are stored; computed with as float32.")
+]
+MeasureOption = Annotated[
+    Path | None,
+    typer.Option("--measure", metavar="FOLDER", help="Songs with true stems, to measure what it costs."),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace a model that is installed.")]
 
@@ -153,10 +164,12 @@ def import_model(
         print_path(model.folder)
 
 
-@app.command("export")
-def export(
+@app.command("save")
+def save(
     name: NameArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write; a folder without an option.")],
+    out: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="File to write; a folder by default.")
+    ],
     single_file: Annotated[
         bool, typer.Option("--single-file", help="One .onnx that carries its manifest.")
     ] = False,
@@ -176,6 +189,76 @@ def export(
         raise OptionError("--single-file and --standalone exclude each other", "use one of them")
     form: ExportForm = "single-file" if single_file else "standalone" if standalone else "folder"
     print_path(export_model(open_model(name, ModelStore()), out, form, replace=force))
+
+
+@app.command("export")
+def export(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal.")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights of a network.")],
+    name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="Name to install it under.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="JSON with klass, args and kwargs that it lacks."),
+    ] = None,
+    like: Annotated[
+        str, typer.Option("--like", metavar="VARIANT", help="What a checkpoint is that does not say so.")
+    ] = "",
+    storage: StorageOption = "float16",
+    measure: MeasureOption = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", metavar="TEXT", help="Terms of a checkpoint that says none.")
+    ] = None,
+    accept_licence: AcceptLicenceOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model of a checkpoint, its weights stored as you say, and install it."""
+    from stemwright.models.registry.building import BuildOptions, build_from_checkpoint
+    from stemwright.service.cli.pulling import way_to_ask
+
+    options = BuildOptions(
+        name=name,
+        like=like,
+        config=config,
+        storage=storage,
+        measure=_measure(measure),
+        licence_text=licence,
+        replace=force,
+    )
+    ask = way_to_ask(accept_licence=accept_licence)
+    _print_model(build_from_checkpoint(family, checkpoint, ModelStore(), ask=ask, options=options), as_json)
+
+
+@app.command("convert")
+def convert(
+    name: NameArgument,
+    target: Annotated[str, typer.Option("--output", "-o", metavar="NEW", help="Name of the new model.")],
+    storage: StorageOption = "int8",
+    measure: MeasureOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Install another copy of a model with its weights stored in fewer bits."""
+    from stemwright.models.registry.converting import convert_model
+
+    store = ModelStore()
+    model = open_model(name, store)
+    _print_model(
+        convert_model(model, store, target, storage, measure=_measure(measure), replace=force), as_json
+    )
+
+
+def _measure(folder: Path | None) -> "Measure | None":
+    from stemwright.models.registry.converting import Measure
+
+    return None if folder is None else Measure(folder=folder, note=lambda text: typer.echo(text, err=True))
+
+
+def _print_model(model: AnyInstalled, as_json: bool) -> None:
+    if as_json:
+        print_json_line(views.model_facts(model))
+    else:
+        print_path(model.folder)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import torch
 from stemwright.models.demucs.architectures import HDEMUCS, HTDEMUCS, Architecture
 from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
 from stemwright.models.demucs.export import export_weightless, random_network
-from stemwright.models.demucs.network import spectrum_of
+from stemwright.models.demucs.network import HDemucs, HTDemucs, spectrum_of
 from stemwright.models.graphs.export import state_of
 from stemwright.models.graphs.weightless import WeightlessGraph, compare
 
@@ -33,6 +33,7 @@ SMALL_HDEMUCS = dataclasses.replace(HDEMUCS, config=HDemucsConfig(channels=8), s
 def test_filled_graph_computes_what_the_network_computes(architecture: Architecture) -> None:
     weightless = export_weightless(architecture, verify=False)
     network = random_network(architecture, seed=3)
+    assert isinstance(network, HTDemucs | HDemucs)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(4)  # outputs near the size of the inputs, so that errors count

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stemwright.models.graphs.code_nodes import code_nodes, find_code
 from stemwright.models.graphs.position_codes import sinusoid_1d, sinusoid_2d
-from stemwright.models.graphs.storing import quantised, stored_as
+from stemwright.models.graphs.storing import quantised, same_weights, stored_as
 from stemwright.models.sessions.rewrites.folding import fold_constants
 from stemwright.models.sessions.rewrites.graph import EditableGraph
 
@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def network() -> onnx.ModelProto:
     """Every kind of weight, and a position code."""
-    constants = {
+    constants: dict[str, Any] = {
         "conv": random(32, 16, 3) / 8,
         "transposed": random(32, 16, 4) / 8,
         "lstm": random(2, 64, 16) / 8,
@@ -68,12 +68,13 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
     return {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
 
-@pytest.mark.parametrize(("storage", "bound"), [("float32", 1e-6), ("float16", 2e-3), ("int8", 3e-2)])
+@pytest.mark.parametrize(("storage", "bound"), [("float32", 1e-6), ("float16", 5e-3), ("int8", 0.1)])
 def test_every_storage_computes_nearly_the_same(storage: Any, bound: float) -> None:
     model = network()
     truth = run(model)
     other = stored_as(model, storage)
     assert np.abs(run(other) - truth).max() / truth.std() < bound
+    assert same_weights(model, other) == (storage == "float32")
     again = stored_as(other, storage)
     assert types(again) == types(other)
     np.testing.assert_allclose(run(again), run(other), atol=1e-5 * float(truth.std()))
@@ -87,8 +88,8 @@ def test_int8_takes_a_quarter() -> None:
         assert kinds[f"{name}.int8"] == TensorProto.INT8
         assert name not in kinds
     assert "code" not in kinds
-    assert sizes["int8"] < 0.4 * sizes["float32"]
-    assert sizes["float16"] < 0.62 * sizes["float32"]
+    assert sizes["int8"] < 0.45 * sizes["float32"]
+    assert sizes["float16"] < 0.66 * sizes["float32"]
 
 
 def test_sessions_fold_int8_into_float32() -> None:
@@ -112,7 +113,8 @@ def test_quantising_is_no_worse_than_by_the_largest_value(
     axis = data.draw(st.integers(0, len(shape) - 1))
     weight = random(*shape, seed=seed) * np.float32(spread)
     values, scales = quantised(weight, axis)
-    assert (values.shape, values.dtype, scales.shape) == (weight.shape, np.int8, (shape[axis],))
+    assert values.shape == weight.shape and scales.shape == (shape[axis],)
+    assert values.dtype == np.dtype(np.int8)
     column = [1] * len(shape)
     column[axis] = -1
     rest = tuple(place for place in range(len(shape)) if place != axis)

@@ -259,7 +259,7 @@ def test_import_a_checkpoint(
 def test_import_what_export_wrote(root: Path, tmp_path: Path, capsys: Capture) -> None:
     install_tiny_model(root)
     for form, out in ((["--single-file"], tmp_path / "one.onnx"), ([], tmp_path / "folder")):
-        assert models("export", "tiny", out, *form) == EXIT_OK
+        assert models("save", "tiny", "-o", out, *form) == EXIT_OK
         assert models("import", out, "--licence", "x") == EXIT_USAGE
         assert models("import", out, "--name", out.stem) == EXIT_OK
         assert ModelStore(root).verify(out.stem).manifest.licence.name == "CC0-1.0"
@@ -300,20 +300,20 @@ def test_import_tries_a_model_and_refuses_one_that_breaks_the_contract(
 def test_export_a_single_file_that_opens_as_the_model(root: Path, tmp_path: Path, capsys: Capture) -> None:
     install_tiny_model(root)
     out = tmp_path / "new" / "t.onnx"
-    assert models("export", "tiny", out, "--single-file") == EXIT_OK
+    assert models("save", "tiny", "-o", out, "--single-file") == EXIT_OK
     assert capsys.readouterr().out == f"{out}\n"
     model = open_model(out)
     assert isinstance(model, InstalledModel) and model.manifest.stems == STEMS
     assert [path.name for path in out.parent.iterdir()] == ["t.onnx"]
-    assert models("export", "tiny", out, "--single-file") == EXIT_USAGE
-    assert models("export", "tiny", out, "--single-file", "--force") == EXIT_OK
-    assert models("export", out, tmp_path / "back") == EXIT_OK
+    assert models("save", "tiny", "-o", out, "--single-file") == EXIT_USAGE
+    assert models("save", "tiny", "-o", out, "--single-file", "--force") == EXIT_OK
+    assert models("save", out, "-o", tmp_path / "back") == EXIT_OK
 
 
 def test_export_standalone_runs_alone(root: Path, tmp_path: Path) -> None:
     install_tiny_model(root)
     out = tmp_path / "s.onnx"
-    assert models("export", "tiny", out, "--standalone") == EXIT_OK
+    assert models("save", "tiny", "-o", out, "--standalone") == EXIT_OK
     onnx.checker.check_model(str(out), full_check=True)
     assert read_single_file(out).graph.inputs[0].name == "waveform"
     mixture = np.random.default_rng(0).standard_normal((1, 2, 4096)).astype(np.float32)
@@ -326,15 +326,15 @@ def test_export_standalone_runs_alone(root: Path, tmp_path: Path) -> None:
 def test_export_refusals(root: Path, tmp_path: Path, capsys: Capture) -> None:
     install_tiny_model(root, "a")
     install_bag(root, "mix", ("a",))
-    assert models("export", "mix", tmp_path / "x") == EXIT_USAGE
+    assert models("save", "mix", "-o", tmp_path / "x") == EXIT_USAGE
     assert "export its members: a" in capsys.readouterr().err
-    assert models("export", "a", tmp_path / "x", "--single-file", "--standalone") == EXIT_USAGE
+    assert models("save", "a", "-o", tmp_path / "x", "--single-file", "--standalone") == EXIT_USAGE
     (tmp_path / "file").write_text("")
-    assert models("export", "a", tmp_path / "file", "--force") == EXIT_USAGE
-    assert models("export", "a", tmp_path / "file" / "x") == EXIT_USAGE
+    assert models("save", "a", "-o", tmp_path / "file", "--force") == EXIT_USAGE
+    assert models("save", "a", "-o", tmp_path / "file" / "x") == EXIT_USAGE
     assert "STEMWRIGHT_MODELS" not in capsys.readouterr().err
-    assert models("export", "a", tmp_path / "folder") == EXIT_OK
-    assert models("export", "a", tmp_path / "folder", "--force") == EXIT_OK
+    assert models("save", "a", "-o", tmp_path / "folder") == EXIT_OK
+    assert models("save", "a", "-o", tmp_path / "folder", "--force") == EXIT_OK
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [MANIFEST_FILE, "model.onnx"]
 
 
