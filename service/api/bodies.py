@@ -34,7 +34,7 @@ _LEAST_BYTES_PER_S = 1024
 _SLOW_GRACE_S = 60.0
 # An answer sent before the body was read is lost where the client still sends: so some is read and dropped.
 _LINGER_BYTES = 8 << 20
-_LINGER_S = 2.0
+_LINGER_S = 1.0
 
 
 class Target(Protocol):
@@ -111,7 +111,9 @@ async def lingering(request: Request) -> AsyncIterator[None]:
     """Read and drop a little of the rest of a body that is refused, so that the answer arrives."""
     try:
         yield
-    except ProblemError:
+    except ProblemError as problem:
+        if problem.code == "slow_client" or "expect" in request.headers:
+            raise  # nothing comes, or nothing will
         with contextlib.suppress(Exception):  # a refused body's own faults are of no interest any more
             async with asyncio.timeout(_LINGER_S):
                 dropped = 0

@@ -1,9 +1,10 @@
 """Server-sent events: in order, resumable, alive, and always with the end."""
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -15,6 +16,15 @@ from tests.service.api.site import WAV, Site, open_site, problem
 
 def _job(client: httpx.Client) -> str:
     return str(client.post("/v1/jobs", files={"file": ("song.wav", WAV)}).json()["id"])
+
+
+@contextlib.contextmanager
+def _later(seconds: float, call: Callable[..., Any], *arguments: Any) -> Iterator[None]:
+    """Call something from a thread meanwhile, and wait for it."""
+    timer = threading.Timer(seconds, call, arguments)
+    timer.start()
+    yield
+    timer.join()
 
 
 def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -49,13 +59,16 @@ def test_an_ended_job_tells_its_end_at_once(site: Site, client: httpx.Client) ->
         assert next(_events(answer.iter_lines()))["event"] == "final"
 
 
+@pytest.mark.slow
 def test_an_open_stream_is_kept_alive_until_the_end(
     site: Site, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.2)
     job = _job(client)
-    threading.Timer(1.0, client.post, [f"/v1/jobs/{job}/cancel"]).start()
-    with client.stream("GET", f"/v1/jobs/{job}/events") as answer:
+    with (
+        _later(1.0, client.post, f"/v1/jobs/{job}/cancel"),
+        client.stream("GET", f"/v1/jobs/{job}/events") as answer,
+    ):
         found = list(_events(answer.iter_lines()))
     kinds = [event.get("event", "comment") for event in found]
     assert kinds[0] == "progress"
@@ -65,8 +78,10 @@ def test_an_open_stream_is_kept_alive_until_the_end(
 
 def test_a_deleted_job_ends_its_streams(site: Site, client: httpx.Client) -> None:
     job = _job(client)
-    threading.Timer(0.5, client.delete, [f"/v1/jobs/{job}"]).start()
-    with client.stream("GET", f"/v1/jobs/{job}/events") as answer:
+    with (
+        _later(0.5, client.delete, f"/v1/jobs/{job}"),
+        client.stream("GET", f"/v1/jobs/{job}/events") as answer,
+    ):
         found = list(_events(answer.iter_lines()))
     assert found[-1]["event"] == "gone"
     assert found[-1]["data"]["code"] == "not_found"
@@ -111,7 +126,6 @@ def test_streams_end_when_the_server_does(site: Site) -> None:
 
 def test_a_waiting_request_becomes_a_job_when_the_server_ends(site: Site) -> None:
     with open_site(site.folder / "waiting", wait_limit_s=30.0, grace_s=5.0) as ending:
-        threading.Timer(0.7, setattr, [ending.server, "should_exit", True]).start()
-        with ending.client() as client:
+        with _later(0.7, setattr, ending.server, "should_exit", True), ending.client() as client:
             answer = client.post("/v1/separate", files={"file": ("song.wav", WAV)})
         assert answer.status_code == 202

@@ -177,6 +177,7 @@ def sounding(site: Site, noise: np.ndarray) -> tuple[str, str]:
         return key, _job(site, client, vocals=_wav(noise))
 
 
+@pytest.mark.slow
 def test_pieces_join_to_the_stem(site: Site, sounding: tuple[str, str], noise: np.ndarray) -> None:
     key, url = sounding
     with site.client(key) as client:
@@ -219,6 +220,7 @@ def test_peaks_hold_the_waveform(site: Site, sounding: tuple[str, str], noise: n
         problem(client.get(f"{url}/peaks/drums"), 404, "stem_not_found")
 
 
+@pytest.mark.slow
 def test_the_process_beside_comes_back_when_it_dies(site: Site, sounding: tuple[str, str]) -> None:
     import os
     import signal

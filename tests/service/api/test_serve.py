@@ -85,10 +85,11 @@ def test_it_serves_until_sigterm_and_loads_nothing_heavy(data_dir: Path) -> None
             maps = Path(f"/proc/{process.pid}/maps").read_text()
             assert not [name for name in _HEAVY if f"/{name}/" in maps or f"/{name}.libs/" in maps]
             with client.stream("GET", f"{job.headers['location']}/events") as events:
-                next(events.iter_lines())
+                lines = events.iter_lines()
+                next(lines)
                 began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
-                list(events.iter_lines())
+                list(lines)
         out, err = process.communicate(timeout=20)
         assert time.monotonic() - began < 3
         assert process.returncode == 0, err

@@ -154,7 +154,7 @@ def test_keys_are_required_beyond_loopback(host: str, beyond: bool) -> None:
 
 def test_the_documentation_lists_every_setting() -> None:
     text = (ROOT / "docs" / "service.md").read_text()
-    script = [sys.executable, ROOT / "scripts" / "make_settings_table.py", "--check"]
+    script = [sys.executable, str(ROOT / "scripts" / "make_settings_table.py"), "--check"]
     checked = subprocess.run(script, env={"PYTHONPATH": str(ROOT / ".dev")}, timeout=60)
     assert checked.returncode == 0, "run scripts/make_settings_table.py"
     for name, field in Settings.model_fields.items():
