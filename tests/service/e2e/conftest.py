@@ -103,12 +103,26 @@ class Live:
 
 @pytest.fixture
 def live(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """A service on either back end."""
+    with serving(tmp_path, monkeypatch, backend.settings) as service:
+        yield service
+
+
+@pytest.fixture
+def simple(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """A service on SQLite and a folder, for what does not depend on the back end."""
+    with serving(tmp_path, monkeypatch, {}) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def serving(folder: Path, monkeypatch: pytest.MonkeyPatch, backend: dict[str, Any]) -> Iterator[Live]:
     for name in [name for name in os.environ if name.startswith("STEMWRIGHT_")]:
         monkeypatch.delenv(name)
-    install_tiny_model(tmp_path / "models")
+    install_tiny_model(folder / "models")
     values: dict[str, Any] = {
-        "data_dir": tmp_path / "data",
-        "models": tmp_path / "models",
+        "data_dir": folder / "data",
+        "models": folder / "models",
         "default_model": "tiny",
         "device": "cpu",
         "port": free_port(),
@@ -119,9 +133,9 @@ def live(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         "webhook_secret": WEBHOOK_SECRET,
         "webhook_http": True,
         "webhook_networks": ("127.0.0.1/32",),
-        **backend.settings,
+        **backend,
     }
-    service = Live(settings=Settings(**values), folder=tmp_path)
+    service = Live(settings=Settings(**values), folder=folder)
     service.start()
     try:
         yield service

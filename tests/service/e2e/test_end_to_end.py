@@ -1,4 +1,4 @@
-"""The client and the commands against `stemwright serve`: the same stems as on this machine, and nothing lost."""
+"""Client and commands against `stemwright serve`: the same stems as on this machine, and nothing lost."""
 
 import http.server
 import io
@@ -92,7 +92,10 @@ def check_media(live: Live, job: Job, path: Path) -> None:
         assert np.array_equal(np.concatenate(pieces), whole)
 
 
-def test_bad_recordings_and_wishes_are_told_and_leave_nothing(live: Live, song: Path, tmp_path: Path) -> None:
+def test_bad_recordings_and_wishes_are_told_and_leave_nothing(
+    simple: Live, song: Path, tmp_path: Path
+) -> None:
+    live = simple
     bad = tmp_path / "bad.mp3"
     bad.write_bytes(b"no audio at all " * 1000)
     with live.client() as client:
@@ -152,7 +155,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_webhook_tells_the_end_of_a_job(live: Live, song: Path) -> None:
+def test_webhook_tells_the_end_of_a_job(simple: Live, song: Path) -> None:
+    live = simple
     Receiver.heard = []
     with http.server.HTTPServer(("127.0.0.1", 0), Receiver) as server, live.client() as client:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -167,8 +171,13 @@ def test_webhook_tells_the_end_of_a_job(live: Live, song: Path) -> None:
 
 
 def test_commands_give_what_they_give_without_a_service(
-    live: Live, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    simple: Live,
+    song: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    live = simple
     expected = here(live, song, tmp_path / "here", monkeypatch=monkeypatch)
     out = tmp_path / "there"
     assert run(["submit", str(song), "--server", live.url, "-o", str(out), "--json"]) == 0
@@ -201,8 +210,9 @@ def assert_same(expected: Path, found: Path) -> None:
 
 
 def test_batch_that_is_killed_goes_on_with_its_jobs(
-    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    simple: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    live = simple
     folder = tmp_path / "songs"
     for number in range(3):
         recording(folder / f"{number}.wav", 44_100, seed=number)
@@ -223,7 +233,8 @@ def _interrupt(*_: Any) -> Any:
     raise KeyboardInterrupt
 
 
-def test_folder_for_a_model_that_the_service_lacks(live: Live, song: Path, tmp_path: Path) -> None:
+def test_folder_for_a_model_that_the_service_lacks(simple: Live, song: Path, tmp_path: Path) -> None:
+    live = simple
     with live.client() as client:
         assert [model.name for model in client.models()] == ["tiny"]
     command = ["batch", str(song.parent), "-m", "nope", "-o", str(tmp_path / "out"), "--server", live.url]
