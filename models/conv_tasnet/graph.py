@@ -209,7 +209,7 @@ class _Network:
                 skips = skip if skips is None else writer.op("Add", skips, skip)
         hidden = x if skips is None else skips
         if config.mask_prelu:
-            hidden = writer.op("PRelu", hidden, self._weight("mask_prelu.weight"))
+            hidden = self._prelu(hidden, "mask_prelu")
         scores = self._conv(hidden, "mask")
         if config.mask in ("sigmoid", "relu"):
             scores = writer.op({"sigmoid": "Sigmoid", "relu": "Relu"}[config.mask], scores)
@@ -220,10 +220,10 @@ class _Network:
         """Return a block's residual and skip output."""
         config, writer = self.config, self.writer
         norm = self._normaliser(input_norm=False)
-        hidden = writer.op("PRelu", self._conv(x, f"{name}.expand"), self._weight(f"{name}.prelu1.weight"))
+        hidden = self._prelu(self._conv(x, f"{name}.expand"), f"{name}.prelu1")
         hidden = applied(writer, norm(hidden, config.hidden), self._affine(f"{name}.norm1"))
         hidden = self._depthwise(f"{name}.depthwise", index, dilation, hidden)
-        hidden = writer.op("PRelu", hidden, self._weight(f"{name}.prelu2.weight"))
+        hidden = self._prelu(hidden, f"{name}.prelu2")
         # Nothing uses the last block's residual where there are skips, whether it is stored or not.
         last = index == len(config.dilations) - 1
         wanted = [] if last and config.skip else [f"{name}.residual"]
@@ -231,6 +231,11 @@ class _Network:
         outputs = self._convolved(norm(hidden, config.hidden), f"{name}.norm2", wanted)
         found = dict(zip(wanted, outputs, strict=True))
         return found.get(f"{name}.residual"), found.get(f"{name}.skip")
+
+    def _prelu(self, source: str, name: str) -> str:
+        """Return a PReLU of one slope: a LeakyRelu, which ONNX Runtime computes many times faster."""
+        slope = float(np.asarray(self.tensors[f"{name}.weight"], np.float32)[0])
+        return self.writer.op("LeakyRelu", source, alpha=slope)
 
     def _depthwise(self, name: str, index: int, dilation: int, hidden: str) -> str:
         config, writer = self.config, self.writer
