@@ -244,3 +244,18 @@ def test_a_condition_of_another_length_is_the_sources_fault() -> None:
     with asked_separator() as separator, pytest.raises(ValueError, match=r"shape \(3,\), not \(2,\)"):
         queries = (StemQuery(name="dog", source=Wrong()),)
         separate_array(separator, noise(2, 300), options=SeparationOptions(queries=queries))
+
+
+def test_stems_come_while_a_batch_waits_behind_hours_in_which_nothing_sounds() -> None:
+    """One window that sounds does not hold all silent ones after it back."""
+    samples = noise(2, 60_000) * np.float32(0.01)
+    samples[:, :200] = noise(2, 200)
+    session = AskedSession(network=gains_network(), graph=ASKED_GRAPH, batch_limit=4)
+    with asked_separator(session) as separator:
+        queries = ask(dog=Listener(1.0, 0.05), cat=Listener(2.0, 0.05))
+        separation = separator.separate(ArraySource(samples, 1000), SeparationOptions(queries=queries))
+        with separation:
+            sizes = [block.frames for block in separation]
+    assert sum(session.batches) == 2
+    assert sum(sizes) == 60_000
+    assert max(sizes) <= 4000
