@@ -5,7 +5,7 @@ serve as conditions. Memory holds one batch of windows and two bytes for each cl
 hour with YAMNet.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -84,8 +84,19 @@ class Detection:
         best = sorted(range(len(self.classes)), key=lambda place: -float(peaks[place]))[:limit]
         return tuple(self._activity(self.classes[place], (place,), threshold) for place in best)
 
-    def at_level(self, level: int, *, threshold: float = THRESHOLD) -> tuple[ClassActivity, ...]:
+    def at_level(
+        self, level: int, *, threshold: float = THRESHOLD, leave_out: Collection[str] = ()
+    ) -> tuple[ClassActivity, ...]:
         """Return the branches of a level of the ontology that are active anywhere, strongest first.
+
+        Parameters
+        ----------
+        level
+            1..6.
+        threshold
+            Probability from which a class is active.
+        leave_out
+            Ids of classes that do not count.
 
         Raises
         ------
@@ -96,7 +107,8 @@ class Detection:
             raise OptionError(f"the ontology has no level {level}", f"give 1 to {LEVELS[-1]}")
         found = []
         for sound in audioset().at_level(level):
-            places = tuple(self._places[mid] for mid in audioset().branch(sound.mid) if mid in self._places)
+            branch = (mid for mid in audioset().branch(sound.mid) if mid not in leave_out)
+            places = tuple(self._places[mid] for mid in branch if mid in self._places)
             if places:
                 found.append(self._activity(sound.mid, places, threshold))
         return tuple(sorted((one for one in found if one.active), key=lambda one: -one.peak))

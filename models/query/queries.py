@@ -36,6 +36,8 @@ from stemwright.models.separation.queries import StemQuery
 from stemwright.models.taggers.session import TaggerSession
 
 MAX_STEMS = 16
+NO_SOUND = frozenset({"/m/028v0c"})
+"""The class "Silence", which is heard between sounds and is no stem of automatic queries."""
 # Windows whose hearing is kept: the queries of a window come one after the other, those of neighbouring
 # feeds at most a few windows apart.
 _KEPT = 64
@@ -255,9 +257,10 @@ class QueryMaker:
         hearing = Hearing(self._tagger)
         stems = []
         for level in dict.fromkeys(levels):
-            active = detection.at_level(level, threshold=self._rules.threshold)
+            active = detection.at_level(level, threshold=self._rules.threshold, leave_out=NO_SOUND)
             for sound in (one.sound for one in active[:max_stems]):
-                source = self._source(hearing, sound, audioset().branch(sound.mid))
+                branch = (mid for mid in audioset().branch(sound.mid) if mid not in NO_SOUND)
+                source = self._source(hearing, sound, branch)
                 group = f"level={level}" if len(set(levels)) > 1 else None
                 query = StemQuery(name=safe_stem(sound.name), source=source, exclusive_group=group)
                 stems.append(

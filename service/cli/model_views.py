@@ -98,7 +98,7 @@ def print_rows(rows: Iterable[ModelRow]) -> None:
     table.add_column("")
     for row in rows:
         size = "" if row.size_bytes is None else f"{row.size_bytes / 1e6:.0f} MB"
-        stems = "(tagger)" if row.kind == "tagger" else ", ".join(row.stems)
+        stems = "(tagger)" if row.kind == "tagger" else ", ".join(row.stems) or "(by query)"
         table.add_row(row.name, row.state, size, stems, row.problem or row.description)
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(width=width, markup=False, highlight=False).print(table)

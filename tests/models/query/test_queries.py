@@ -12,7 +12,15 @@ from stemwright.core.errors import InputError, ModelFileError, OptionError
 from stemwright.models.manifest import QueryRules
 from stemwright.models.query.detection import detect
 from stemwright.models.query.examples import example_condition, source_condition
-from stemwright.models.query.queries import AskedStem, FixedSource, QueryMaker, named_apart, safe_stem
+from stemwright.models.query.ontology import audioset
+from stemwright.models.query.queries import (
+    NO_SOUND,
+    AskedStem,
+    FixedSource,
+    QueryMaker,
+    named_apart,
+    safe_stem,
+)
 from stemwright.models.registry.store import open_tagger
 from stemwright.models.separation.queries import StemQuery
 from stemwright.models.sessions.runtimes.contract import SessionOptions
@@ -197,6 +205,18 @@ def test_several_levels_are_alternatives(ears: TaggerSession) -> None:
         "dog": "level=3",
         "speech": "level=3",
     }
+
+
+def test_silence_is_no_stem() -> None:
+    """YAMNet has a class for it, which is under the root of ambiguous sounds."""
+    yamnet = TaggerSession(open_tagger("yamnet"), SessionOptions(device="cpu", threads=1))
+    silence = audioset().by_name["silence"].mid
+    assert silence in NO_SOUND and audioset().path(silence)[0] == "Source-ambiguous sounds"
+    heard = detect(ArraySource(np.zeros((1, 32_000), np.float32), 16_000), yamnet)
+    assert [one.sound.mid for one in heard.strongest(1)] == [silence]
+    rules = QueryRules(condition="class_probabilities", size=521, tagger="yamnet")
+    with pytest.raises(OptionError, match="as probable as"):
+        QueryMaker(rules, yamnet).automatic(heard, [1, 2, 3])
 
 
 def test_nothing_heard_is_an_error(ears: TaggerSession) -> None:
