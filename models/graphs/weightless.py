@@ -23,7 +23,7 @@ from stemwright.models.graphs.folding import fold_constants
 from stemwright.models.graphs.recipes import Computed, Recipe, State, WeightIndex, find_computed
 
 RECIPES_KEY = "stemwright.recipes"
-MAX_STORED_BYTES = 8192  # a constant up to this size stays in the graph; chosen here
+MAX_STORED_BYTES = 16384  # a constant up to this size stays in the graph; chosen here
 MIN_FLOAT16_SIZE = 1024  # below, a Cast node costs more bytes than float16 saves; chosen here
 
 _HalfArray = npt.NDArray[np.float16]

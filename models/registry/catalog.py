@@ -12,8 +12,10 @@ from stemwright.models.manifest import Licence
 
 _SAFETENSORS_HOST = "https://huggingface.co"
 _TH_HOST = "https://dl.fbaipublicfiles.com"
-# Generous bounds against a source that never stops sending; the largest real file is below 350 MB.
+# Generous bounds against a source that never stops sending; the largest real file but those of v2
+# is below 350 MB.
 _MAX_CHECKPOINT_BYTES = 1_000_000_000
+_MAX_V2_BYTES = 1_200_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +88,13 @@ class CatalogModel:
     signature
         The publisher's name of the checkpoint.
     architecture
-        Name in `demucs.architectures.ARCHITECTURES`: which shipped graph the weights belong to.
+        Name in `demucs.architectures.ARCHITECTURES`: which shipped graph the weights belong to; empty where
+        the publisher does not say it elsewhere than in the checkpoint.
     content_sha256
         Digest over the tensors (`checkpoints.content_digest`) by which the weights are known; empty if none
         is known.
+    training_data
+        What it was trained on, where that is not what the family's manifests say.
     """
 
     name: str
@@ -100,6 +105,7 @@ class CatalogModel:
     licence: Licence
     sources: tuple[Source, ...]
     content_sha256: str = ""
+    training_data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,9 @@ class CatalogBag:
 CatalogEntry = CatalogModel | CatalogBag
 
 
-def _demucs_sources(repository: str, signature: str, sha256_prefix: str) -> tuple[WebSource, ...]:
+def _demucs_sources(
+    repository: str, signature: str, sha256_prefix: str, folder: str = "hybrid_transformer"
+) -> tuple[WebSource, ...]:
     """Return the two official forms of a checkpoint, safetensors first as in demucs 4.1.0 (demucs/hf.py)."""
     th_name = f"{signature}-{sha256_prefix}.th"
     return (
@@ -138,7 +146,7 @@ def _demucs_sources(repository: str, signature: str, sha256_prefix: str) -> tupl
         ),
         WebSource(
             label="official .th file",
-            url=f"{_TH_HOST}/demucs/hybrid_transformer/{th_name}",
+            url=f"{_TH_HOST}/demucs/{folder}/{th_name}",
             file_name=th_name,
             sha256_prefix=sha256_prefix,
         ),
@@ -215,7 +223,104 @@ HDEMUCS_MMI = CatalogModel(
     sources=_demucs_sources("Demucs-hdemucs_mmi", "75fc33f5", "1941ce65"),
 )
 
-CATALOG: tuple[CatalogEntry, ...] = (HTDEMUCS, HTDEMUCS_FT, HTDEMUCS_6S, HDEMUCS_MMI)
+
+def _mdx_member(
+    bag: str, signature: str, sha256_prefix: str, weights: tuple[float, ...], training_data: str
+) -> CatalogMember:
+    return CatalogMember(
+        model=CatalogModel(
+            name=f"{bag}.{signature}",
+            signature=signature,
+            architecture="",  # time-domain and hybrid networks of several settings, told by their files
+            stems=MUSIC_STEMS,
+            description=f"Demucs v3: member of {bag}",
+            licence=OFFICIAL_LICENCE,
+            sources=_demucs_sources(f"Demucs-{bag}", signature, sha256_prefix, "mdx_final"),
+            training_data=training_data,
+        ),
+        weights=weights,
+    )
+
+
+_MUSDB_HQ = "MUSDB18-HQ (training part)"
+_MUSDB_ALL = "MUSDB18-HQ with its test part, and songs of the authors: no score on MUSDB means anything"
+
+MDX = CatalogBag(
+    name="mdx",
+    stems=MUSIC_STEMS,
+    description="Four Demucs v3 networks trained on MUSDB18-HQ alone: winner of MDX 2021, track A",
+    licence=OFFICIAL_LICENCE,
+    members=(
+        _mdx_member("mdx", "0d19c1c6", "0f06f20e", (1.0, 1.0, 0.0, 0.0), _MUSDB_HQ),
+        _mdx_member("mdx", "7ecf8ec1", "70f50cc9", (0.0, 1.0, 0.0, 0.0), _MUSDB_HQ),
+        _mdx_member("mdx", "c511e2ab", "fe698775", (1.0, 0.0, 1.0, 1.0), _MUSDB_HQ),
+        _mdx_member("mdx", "7d865c68", "3d5dd56b", (1.0, 0.0, 1.0, 1.0), _MUSDB_HQ),
+    ),
+)
+
+_EQUAL = (1.0, 1.0, 1.0, 1.0)
+
+MDX_EXTRA = CatalogBag(
+    name="mdx_extra",
+    stems=MUSIC_STEMS,
+    description="Four Demucs v3 networks trained on more songs, the test songs of MUSDB among them",
+    licence=OFFICIAL_LICENCE,
+    members=(
+        _mdx_member("mdx_extra", "e51eebcc", "c1b80bdd", _EQUAL, _MUSDB_ALL),
+        _mdx_member("mdx_extra", "a1d90b5c", "ae9d2452", _EQUAL, _MUSDB_ALL),
+        _mdx_member("mdx_extra", "5d2d6c55", "db83574e", _EQUAL, _MUSDB_ALL),
+        _mdx_member("mdx_extra", "cfa93e08", "61801ae1", _EQUAL, _MUSDB_ALL),
+    ),
+)
+
+
+def _v2(name: str, sha256_prefix: str, architecture: str, description: str, training: str) -> CatalogModel:
+    file_name = f"{name}-{sha256_prefix}.th"
+    return CatalogModel(
+        name=name,
+        signature=f"{name}-{sha256_prefix}",
+        architecture=architecture,
+        stems=MUSIC_STEMS,
+        description=description,
+        licence=OFFICIAL_LICENCE,
+        sources=(
+            WebSource(
+                label="official .th file",
+                url=f"{_TH_HOST}/demucs/v3.0/{file_name}",
+                file_name=file_name,
+                sha256_prefix=sha256_prefix,
+                max_bytes=_MAX_V2_BYTES,
+            ),
+        ),
+        training_data=training,
+    )
+
+
+DEMUCS_V2 = _v2(
+    "demucs", "e07c671f", "demucs_v2", "Demucs v2 (2021), 64 channels: 1.1 GB", "MUSDB18 (training part)"
+)
+DEMUCS_V2_EXTRA = _v2(
+    "demucs_extra",
+    "3646af93",
+    "demucs_v2",
+    "Demucs v2 (2021), 64 channels, trained on 150 more songs: 1.1 GB",
+    "MUSDB18 (training part) and 150 songs of the authors",
+)
+DEMUCS_V2_48 = _v2(
+    "demucs48_hq", "28a1282c", "demucs_v2_48", "Demucs v2 (2021), 48 channels: 0.6 GB", _MUSDB_HQ
+)
+
+CATALOG: tuple[CatalogEntry, ...] = (
+    HTDEMUCS,
+    HTDEMUCS_FT,
+    HTDEMUCS_6S,
+    HDEMUCS_MMI,
+    MDX,
+    MDX_EXTRA,
+    DEMUCS_V2,
+    DEMUCS_V2_EXTRA,
+    DEMUCS_V2_48,
+)
 
 
 def catalog_names() -> tuple[str, ...]:

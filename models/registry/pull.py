@@ -278,7 +278,7 @@ class _Pull:
     def _install(self, entry: CatalogModel, fetched: Fetched) -> Installed:
         """Verify a checkpoint, build its folder, run the stored case and put it in place."""
         weights = self.workshop.read(fetched.path)
-        if weights.architecture != entry.architecture:
+        if entry.architecture and weights.architecture != entry.architecture:
             raise ModelFileError(
                 f"{fetched.source} is a checkpoint of {weights.architecture}, not of {entry.architecture}",
                 "give the file of this model",
@@ -300,7 +300,8 @@ class _Pull:
             )
             if parity is None:
                 self.reporter.note(f"no stored case for {entry.name}: its output was not compared")
-            finish_manifest(folder, description=entry.description, origin=origin, parity=parity)
+            told = {"training_data": entry.training_data} if entry.training_data else {}
+            finish_manifest(folder, description=entry.description, origin=origin, parity=parity, **told)
             return self.store.install(folder)
 
 

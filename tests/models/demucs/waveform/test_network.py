@@ -1,0 +1,148 @@
+"""Our waveform networks against the package demucs (v3) and a transcription of the paper (v1, v2)."""
+
+import math
+from typing import Any
+
+import julius
+import pytest
+import torch
+from demucs.demucs import Demucs as ReferenceDemucs
+from torch import nn
+from torch.nn import functional
+
+from stemwright.models.demucs.configs import PaperDemucsConfig, TimeDemucsConfig
+from stemwright.models.demucs.network import build_network
+from stemwright.models.demucs.waveform.layers import Resample
+from stemwright.models.demucs.waveform.lengths import valid_length
+from tests.support.demucs_files import STEMS, randomise
+
+TOLERANCE = 1e-5
+
+
+class Transcription:
+    """The network of the paper, step by step from its description, on a state dict."""
+
+    def __init__(self, state: dict[str, torch.Tensor], *, resample: bool) -> None:
+        self.state, self.resample = state, resample
+        dim = state["lstm.linear.bias"].numel()
+        self.lstm = nn.LSTM(dim, dim, num_layers=2, bidirectional=True)
+        prefix = "lstm.lstm."
+        lstm = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        self.lstm.load_state_dict(lstm)
+
+    def conv(self, x: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
+        return functional.conv1d(x, self.state[f"{name}.weight"], self.state[f"{name}.bias"], stride)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.resample:
+            x = julius.resample_frac(x, 1, 2)
+        skips = []
+        for index in range(6):
+            x = functional.relu(self.conv(x, f"encoder.{index}.0", stride=4))
+            x = functional.glu(self.conv(x, f"encoder.{index}.2"), dim=1)
+            skips.append(x)
+        x = self.lstm(x.permute(2, 0, 1))[0].permute(1, 2, 0)
+        x = self.linear(x)
+        for index in range(6):
+            skip = skips.pop()
+            delta = skip.shape[-1] - x.shape[-1]
+            x = x + skip[..., delta // 2 : skip.shape[-1] - (delta - delta // 2)]
+            x = functional.glu(self.conv(x, f"decoder.{index}.0"), dim=1)
+            weight, bias = self.state[f"decoder.{index}.2.weight"], self.state[f"decoder.{index}.2.bias"]
+            x = functional.conv_transpose1d(x, weight, bias, stride=4)
+            x = functional.relu(x) if index < 5 else x
+        if self.resample:
+            x = julius.resample_frac(x, 2, 1)
+        return x.reshape(x.shape[0], 4, 2, -1)
+
+    def linear(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.state["lstm.linear.weight"], self.state["lstm.linear.bias"]
+        return functional.linear(x.transpose(1, 2), weight, bias).transpose(1, 2)
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_paper(resample: bool) -> None:
+    config = PaperDemucsConfig(channels=4, resample=resample)
+    network = build_network(config)
+    randomise(network, scale=0.1)
+    state = dict(network.state_dict())
+    samples = valid_length(config, 20_000)
+    mixture = torch.randn(1, 2, samples, generator=torch.Generator().manual_seed(1)) * 0.3
+    with torch.no_grad():
+        expected, found = Transcription(state, resample=resample)(mixture), network(mixture)
+    assert expected.shape[-1] >= 20_000
+    assert float((found - expected).abs().max() / expected.std()) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("given", "config", "samples"),
+    [
+        ({}, TimeDemucsConfig(channels=4), 44_101),
+        ({"normalize": False}, TimeDemucsConfig(channels=4, normalise=False), 30_000),
+        ({"resample": False}, TimeDemucsConfig(channels=4, resample=False), 30_000),
+        (
+            {"dconv_mode": 3, "dconv_comp": 2},
+            TimeDemucsConfig(channels=4, decoder_branch=True, compression=2),
+            30_000,
+        ),
+        # more than one window of the LSTM in layer 4: 200 steps are 102,400 samples
+        ({"channels": 4}, TimeDemucsConfig(channels=4), 120_000),
+    ],
+)
+def test_version_3(given: dict[str, Any], config: TimeDemucsConfig, samples: int) -> None:
+    reference = randomise(ReferenceDemucs(STEMS, **{"channels": 4, **given}), scale=0.1)
+    network = build_network(config).eval()
+    network.load_state_dict(reference.state_dict(), strict=True)
+    mixture = torch.randn(1, 2, samples, generator=torch.Generator().manual_seed(1)) * 0.3 + 0.05
+    with torch.no_grad():
+        expected, found = reference(mixture), network(mixture)
+    assert float((found - expected).abs().max() / expected.std()) < TOLERANCE
+
+
+def test_lengths_of_the_paper() -> None:
+    config = PaperDemucsConfig()
+    assert [valid_length(config, samples) for samples in (441_000, 44_100, 343_980)] == [
+        447_146,
+        49_834,
+        350_890,
+    ]
+    sizes = []
+    length = 2 * 447_146
+    for _ in range(6):
+        length = (length - 8) // 4 + 1
+        sizes.append(length)
+    assert sizes == [223_572, 55_892, 13_972, 3_492, 872, 217]
+    for _ in range(6):
+        length = (length - 2 - 1) * 4 + 8
+    assert math.floor(length / 2) == 441_686
+
+
+@pytest.mark.parametrize("samples", [1, 999, 100_000])
+@pytest.mark.parametrize(
+    "config", [PaperDemucsConfig(), PaperDemucsConfig(resample=False), TimeDemucsConfig()]
+)
+def test_a_valid_length_is_its_own(config: Any, samples: int) -> None:
+    valid = valid_length(config, samples)
+    assert valid >= samples
+    assert valid_length(TimeDemucsConfig(resample=config.resample), valid) >= valid
+    if isinstance(config, TimeDemucsConfig):
+        assert valid == ReferenceDemucs.valid_length(ReferenceDemucs(STEMS, channels=4), samples)
+        assert valid_length(config, valid) == valid
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("samples", [7, 1000, 1001])
+def test_resampling_is_that_of_julius(old: int, new: int, samples: int) -> None:
+    x = torch.randn(2, 3, samples, generator=torch.Generator().manual_seed(0))
+    expected = julius.resample_frac(x, old, new)
+    found = Resample(old, new)(x)
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) < 2e-6
+
+
+def test_initial_weights_are_rescaled() -> None:
+    """Deviation of each convolution's weights: the root of a tenth of the default's (not a tenth)."""
+    torch.manual_seed(0)
+    layer = build_network(PaperDemucsConfig(channels=8)).encoder[5][0]
+    plain = 1 / math.sqrt(3 * 128 * 8)  # uniform within 1 / sqrt(fan in)
+    assert float(layer.weight.detach().std()) == pytest.approx(math.sqrt(plain * 0.1), rel=0.02)
