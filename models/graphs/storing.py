@@ -2,9 +2,9 @@
 
 In int8 each weight of a convolution, product or recurrent layer becomes int8 values and a float32 scale for
 each of its output channels, with a DequantizeLinear node behind them, which a session folds into float32 when
-it loads the model. The smallest weights stay in float16: those of a network's outer layers, whose errors reach
-the output undamped and whose bytes do not count. What is no weight is stored as float16 where that changes nothing, and position codes
-become the few nodes that compute them.
+it loads the model. The smallest weights stay in float16: those of a network's outer layers, whose errors
+reach the output undamped and whose bytes do not count. What is no weight is stored as float16 where that
+changes nothing, and position codes become the few nodes that compute them.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ from stemwright.models.manifest import StorageKind
 # clipping one outlier can be worth a finer grid for the rest.
 _SHARES = tuple(np.linspace(1.0, 0.7, 13))
 _LIMIT = 127
-# Of all weights' values, the share in the smallest weights that stays in float16. With it the error of HTDemucs'
-# outputs falls by 4 to 10 dB, for a hundredth of its size.
+# Of all weights' values, the share in the smallest weights that stays in float16. With it the error of
+# HTDemucs' outputs falls by 4 to 10 dB, for a hundredth of its size.
 _KEPT_SHARE = 0.02
 
 # Output channels' axis of the weight at a place among a node's inputs.
