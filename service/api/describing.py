@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from stemwright.service.api.problems import MEDIA_TYPE, FieldProblem, Problem, documented
-from stemwright.service.jobs.model import JobSpec, ProgressEvent
+from stemwright.service.jobs.model import DetectWish, JobSpec, ProgressEvent
 from stemwright.service.settings import Settings
 
 TAGS = [
@@ -37,8 +37,8 @@ _IDEMPOTENCY_KEY = {
 
 def _options() -> dict[str, Any]:
     """Properties of a job's options."""
-    properties: dict[str, Any] = JobSpec.model_json_schema()["properties"]
-    return properties
+    schema = JobSpec.model_json_schema()
+    return {name: field for name, field in schema["properties"].items() if name != "detect"}
 
 
 def _for_forms(properties: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +93,29 @@ FILE_BODY: dict[str, Any] = {
         "content": {"multipart/form-data": JOB_BODY["requestBody"]["content"]["multipart/form-data"]},
     },
 }
+
+
+def _detect_body() -> dict[str, Any]:
+    options = DetectWish.model_json_schema()["properties"]
+    options |= {
+        name: field for name, field in _options().items() if name in ("name", "priority", "webhook_url")
+    }
+    form = _for_forms(options)
+    upload = {"upload_id": _UPLOAD_ID}
+    return {
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": _object({"file": _FILE, **form}, ["file"])},
+                "application/json": {"schema": _object({**upload, **options}, ["upload_id"])},
+                "application/x-www-form-urlencoded": {"schema": _object({**upload, **form}, ["upload_id"])},
+            },
+        },
+    }
+
+
+DETECT_BODY = _detect_body()
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

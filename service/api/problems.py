@@ -27,6 +27,8 @@ MEDIA_TYPE = "application/problem+json"
 
 _LOG = logging.getLogger(__name__)
 _MAX_SHOWN = 200
+# What pydantic says of where a field is, and its sender does not know.
+_PLACES = ("body", "query", "path", "header", "detect")
 
 
 class FieldProblem(BaseModel):
@@ -317,7 +319,7 @@ def field_messages(errors: Sequence[Any]) -> dict[str, str]:
     """Return name and message of each field that pydantic refused, as pydantic lists them."""
     fields = {}
     for error in errors:
-        place = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+        place = [str(part) for part in error["loc"] if part not in _PLACES]
         fields[".".join(place) or str(error["loc"][0] if error["loc"] else "request")] = error["msg"]
     return fields
 

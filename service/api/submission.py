@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,23 @@ class _Wanted:
     received: dict[str, Receiver] = field(default_factory=dict)
 
 
-async def submit(request: Request, service: Service, caller: Caller) -> Submitted:
+Meaning = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the fields of a request into those of a job."""
+
+
+async def submit(
+    request: Request, service: Service, caller: Caller, *, meant: Meaning | None = None
+) -> Submitted:
     """Take the job that a request describes.
 
     Whatever fails, the files of the request are removed again.
+
+    Parameters
+    ----------
+    request, service, caller
+        The request, what answers it, and who sent it.
+    meant
+        What the fields mean; None where they are a job's.
 
     Raises
     ------
@@ -55,6 +68,7 @@ async def submit(request: Request, service: Service, caller: Caller) -> Submitte
         wanted = await _read(request, service, caller)
     taken = False
     try:
+        wanted.values = (meant or _as_job)(wanted.values)
         submitted = await _take(service, caller, wanted, key)
         taken = submitted.created
     finally:
@@ -78,10 +92,18 @@ async def _take(service: Service, caller: Caller, wanted: _Wanted, key: str | No
             raise ProblemError("invalid", fields={"query_audio": "that upload is not complete"})
     stems = spec.stems or ((spec.two_stems,) if spec.two_stems is not None else ())
     model = spec.model or service.settings.default_model
-    await in_thread(service.catalogue.check, model, stems)
+    if spec.detect is None:
+        await in_thread(service.catalogue.check, model, stems)
     return await service.board.submit(
         spec, owner=caller.owner, upload_id=upload_id, idempotency_key=key, body_hash=body_hash
     )
+
+
+def _as_job(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields as they are."""
+    if "detect" in values:
+        raise ProblemError("invalid", fields={"detect": "is asked by POST /v1/detect"})
+    return values
 
 
 def parse_spec(values: Mapping[str, Any]) -> JobSpec:

@@ -23,6 +23,16 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class DetectWish(_Model):
+    """What to tell of the sounds in a recording."""
+
+    top: int = Field(default=10, ge=1, le=527, description="Classes to tell of at most, the strongest first.")
+    level: int | None = Field(
+        default=None, ge=1, le=6, description="Tell of the active branches of this level of the ontology."
+    )
+    threshold: float = Field(default=0.2, ge=0, le=1, description="Probability from which a class is active.")
+
+
 class JobSpec(_Model):
     """What a job is asked to do, as `stemwright separate` is asked by its options.
 
@@ -57,6 +67,9 @@ class JobSpec(_Model):
     overlap: float | None = Field(default=None, ge=0, lt=1, description="Overlap of chunks.")
     lyrics: bool = Field(default=False, description="Transcribe the vocals (not in this version).")
     evaluate: bool = Field(default=False, description="Score the stems (not in this version).")
+    detect: DetectWish | None = Field(
+        default=None, description="Only hear which sounds there are; `POST /v1/detect` makes such jobs."
+    )
     priority: int = Field(default=5, ge=1, le=9, description="Among the caller's own jobs; 1 comes first.")
     webhook_url: Annotated[str, Field(max_length=2000)] | None = Field(
         default=None, description="Called, signed, when the job has ended."

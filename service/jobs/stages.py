@@ -17,9 +17,10 @@ from stemwright.service.errors import GoneError
 from stemwright.service.isolation.limits import DecodeLimits
 from stemwright.service.isolation.source import IsolatedSource, open_isolated
 from stemwright.service.jobs.database import Database, patient
+from stemwright.service.jobs.detecting import detected
 from stemwright.service.jobs.ending import drop_upload
 from stemwright.service.jobs.ledger import Attempt
-from stemwright.service.jobs.model import JobSpec
+from stemwright.service.jobs.model import DetectWish, JobSpec
 from stemwright.service.jobs.warm import WarmEngines
 from stemwright.service.jobs.watching import Gauge
 from stemwright.service.naming import safe_name, same_file_key
@@ -85,6 +86,8 @@ class Workshop:
         dict
             `run` that the files lie under, `stems` as StemView has them, `result` and `seconds`.
         """
+        if attempt.spec.detect is not None:
+            return self._detect(attempt, attempt.spec.detect, gauge, cancel)
         with self._recording(attempt) as path:
             out = path.parent / "stems"
             options = self._options(attempt, path)
@@ -134,6 +137,15 @@ class Workshop:
     def _open(self, path: Path, attempt: Attempt) -> IsolatedSource:
         limits = DecodeLimits(max_audio_s=self.max_audio_s)
         return open_isolated(path, name=safe_name(attempt.name), limits=limits)
+
+    def _detect(
+        self, attempt: Attempt, wish: DetectWish, gauge: Gauge, cancel: CancelToken
+    ) -> dict[str, Any]:
+        """Hear which sounds are in the recording; no files come of it."""
+        tagger = self.engines.tagger(attempt.spec.model or "")
+        with self._recording(attempt) as path, self._open(path, attempt) as recording:
+            result = detected(recording, wish, tagger, gauge, cancel, expected_s=recording.seconds or 0.0)
+        return {"run": attempt.run, "stems": [], "result": result, "seconds": result["duration_s"]}
 
     def _options(self, attempt: Attempt, path: Path) -> TrackOptions:
         """Return what is asked of the engine, the sounds that were asked for looked up or heard."""

@@ -13,6 +13,7 @@ from stemwright.core.errors import OutOfMemoryError
 from stemwright.models.registry.store import Installed, ModelStore, open_model
 from stemwright.models.separation.separator import Separator
 from stemwright.models.sessions.opening import PrecisionChoice, SessionOptions
+from stemwright.models.taggers.session import TaggerSession, tagger_session
 from stemwright.service.asking import Asker, Wishes
 from stemwright.service.results import model_facts
 from stemwright.service.tracks import Engine, TrackOptions
@@ -108,6 +109,16 @@ class WarmEngines:
         installed = open_model(model, self._store)
         asker = Asker(wishes, (installed,), options=self._options, store=self._store)
         return asker.options(options, recording)
+
+    def tagger(self, name: str) -> TaggerSession:
+        """Return a tagger, which stays open: it is small beside a model.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelFileError, OptionError
+            No such tagger, or a damaged one.
+        """
+        return tagger_session(name, SessionOptions(device="cpu"), self._store)
 
     def close(self) -> None:
         """Close all."""

@@ -57,12 +57,9 @@ async def separate(
 
     What is not ready by then goes on as a job like any other: the answer is 202 with its address.
     """
-    match = _WAIT.search(prefer or "")
-    limit_s = service.settings.wait_limit_s
-    wait_s = min(float(match[1]), limit_s) if match else limit_s
+    wait_s, headers = asked_wait(service, prefer)
     submitted = await submit(request, service, caller)
-    job = await _wait(service, caller, submitted.job, wait_s)
-    headers = {"Preference-Applied": f"wait={wait_s:g}"} if match else {}
+    job = await wait_for_end(service, caller, submitted.job, wait_s)
     response = await _answer(request, service, job)
     if response is None:
         response = accepted(request, submitted.model_copy(update={"job": job}))
@@ -70,7 +67,17 @@ async def separate(
     return response
 
 
-async def _wait(service: Service, caller: Caller, job: JobView, wait_s: float) -> JobView:
+def asked_wait(service: Service, prefer: str | None) -> tuple[float, dict[str, str]]:
+    """Return how long to wait, and the headers that tell of it if a wish was met."""
+    match = _WAIT.search(prefer or "")
+    limit_s = service.settings.wait_limit_s
+    if match is None:
+        return limit_s, {}
+    wait_s = min(float(match[1]), limit_s)
+    return wait_s, {"Preference-Applied": f"wait={wait_s:g}"}
+
+
+async def wait_for_end(service: Service, caller: Caller, job: JobView, wait_s: float) -> JobView:
     """Return the job when it has ended, or as it stands after the time."""
     waits = [asyncio.ensure_future(service.closing.wait()), asyncio.ensure_future(_end(service, caller, job))]
     try:
@@ -101,6 +108,13 @@ async def _answer(request: Request, service: Service, job: JobView) -> Response 
             response = await archive(service.storage, job)
         response.headers["Content-Location"] = f"{request.scope.get('root_path', '')}/v1/jobs/{job.id}"
         return response
+    return ended_badly(job)
+
+
+def ended_badly(job: JobView) -> Response | None:
+    """Return the problem of a job that failed or was cancelled, None for one that has not ended."""
+    if not job.status.final:
+        return None
     if job.status is JobStatus.cancelled or job.error is None:
         return problem_response(409, "cancelled", "the job was cancelled", "submit it again")
     status = _STATUS_OF.get(job.error.code, 500)

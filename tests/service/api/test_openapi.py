@@ -44,6 +44,7 @@ def test_it_is_openapi_3_1_and_has_every_route(document: dict[str, Any]) -> None
         "/v1/uploads",
         "/v1/uploads/{upload_id}",
         "/v1/separate",
+        "/v1/detect",
         "/v1/models",
         "/v1/labels",
         "/v1/session",
