@@ -1,5 +1,6 @@
 """Factors of stems that are fitted over a whole recording, and the place where the stems wait for them."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ class StemSpool:
         rows = np.ascontiguousarray(block.reshape(-1, block.shape[-1]).T, np.float32)
         try:
             self._file.write(rows.data)
+            self._file.flush()  # so that a full disk is told here, and not by close
         except OSError as error:
             folder = tempfile.gettempdir()
             raise _full(folder, rows.nbytes, shutil.disk_usage(folder).free) from error
@@ -66,7 +68,8 @@ class StemSpool:
 
     def close(self) -> None:
         """Remove it."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what could not be written is not wanted any more
+            self._file.close()
 
 
 class Gram:

@@ -171,6 +171,13 @@ def test_no_room_is_an_error_before_the_work(spool_folder: Path, monkeypatch: py
     assert list(spool_folder.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
+def test_a_disk_that_fills_up_on_the_way_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **where: Path("/dev/full").open("r+b"))
+    with separator_of(fitted=True) as separator, pytest.raises(ResourceError, match="until they are scaled"):
+        separate_array(separator, noise(2, 5000))
+
+
 def test_a_folder_that_is_not_there_is_an_error(spool_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(spool_folder / "missing"))
     with separator_of(fitted=True) as separator, pytest.raises(ResourceError, match="put the stems aside"):
