@@ -7,7 +7,7 @@
 `poll`: each client uploads FILE once, and asks for its job once a second; prints percentiles of the times of
 those questions. `upload`: sends a file of that size as a form, then in pieces, and prints the API's largest
 resident memory meanwhile. `batch`: separates FOLDER with `stemwright batch` here and with `--server`, in
-turns, and prints the times; the service should run one worker on the same device. All print the machine's load.
+turns, and prints the times; the service should run one worker of the same device. All print the load.
 """
 
 import argparse

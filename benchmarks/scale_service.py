@@ -5,7 +5,7 @@
 
 For 1, 2 and 4 workers: jobs an hour of a model that sleeps for `--job-s`, and the time a job takes beyond it.
 Then `--queued` jobs are submitted at once: how fast they are taken, and, with all of them waiting, how long a
-look at a job, a page of the list, another submission and the queue's facts take, and a new job of another owner.
+look at a job, a page of the list, another submission and the queue's facts take, and a job of another owner.
 Our own statements of a submission are counted too.
 """
 
