@@ -40,14 +40,17 @@ def test_shipped_graph_has_the_signature_of_the_manifest(architecture: Architect
     samples, stems = architecture.segment_samples, len(architecture.config.sources)
     frames = HYBRID_TRANSFORM.frames(samples)
     batch = shapes["mixture"][0]
-    assert shapes == {
+    expected = {
         "mixture": (batch, 2, samples),
         "spectrum": (batch, 4, 2048, frames),
         "spectra": (batch, stems, 4, 2048, frames),
         "waveforms": (batch, stems, 2, samples),
     }
+    if not architecture.hybrid:
+        expected = {"mixture": (1, 2, architecture.input_samples), "stems": (1, stems, 2, samples)}
+    assert shapes == expected
     assert isinstance(batch, str) if architecture.batch == "dynamic" else batch == 1
-    assert {port.name for port in architecture.graph.inputs} == {"mixture", "spectrum"}
+    assert {port.name for port in architecture.graph.inputs} == set(shapes) & {"mixture", "spectrum"}
     assert [port.name for port in architecture.graph.outputs] == [value.name for value in graph.output]
 
 
@@ -59,6 +62,15 @@ def test_shipped_graph_is_neutral(architecture: Architecture) -> None:
     assert not model.functions
     names = {node.op_type for node in model.graph.node}
     assert names.isdisjoint({"Shape", "ConstantOfShape", "Range", "If", "Loop", "Scan", "Einsum"})
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("demucs_v2_10s", 447_146), ("demucs_v1_10s", 451_924), ("demucs_v3_10s", 441_002)]
+)
+def test_waveform_networks_hear_context_around_their_segment(name: str, given: int) -> None:
+    plan = ARCHITECTURES[name].plan
+    assert (plan.input_samples, plan.output_samples) == (given, 441_000)
+    assert plan.output_offset == (given - 441_000) // 2
 
 
 def test_plan_is_that_of_the_reference() -> None:

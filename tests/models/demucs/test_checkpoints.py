@@ -1,9 +1,11 @@
 """Which graph a checkpoint gets, by its class and arguments."""
 
+import dataclasses
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from demucs.demucs import Demucs
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
@@ -15,7 +17,7 @@ from stemwright.models.demucs.checkpoints import architecture_of, config_of
 from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
 from tests.support.demucs_files import RELEASED_HTDEMUCS, STEMS
 
-HT, HD = "demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs"
+HT, HD, D3 = "demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs"
 
 
 def checkpoint(klass: str, *args: Any, **kwargs: Any) -> Checkpoint:
@@ -38,6 +40,10 @@ def defaults_of(klass: type) -> dict[str, Any]:
         (checkpoint(HT, sources=list(SIX_STEMS), dconv_mode=3, segment=Fraction(39, 5)), "htdemucs_6s"),
         (checkpoint(HD, sources=STEMS), "hdemucs"),
         (checkpoint(HD, sources=STEMS, segment=44, samplerate=44100), "hdemucs"),
+        (checkpoint(HD, sources=STEMS, hybrid_old=True), "hdemucs_early"),
+        (checkpoint("demucs.wdemucs.WDemucs", sources=STEMS), "hdemucs"),
+        (checkpoint(D3, STEMS), "demucs_v3"),
+        (checkpoint(D3, sources=STEMS, normalize=False, segment=44), "demucs_v3_plain"),
     ],
 )
 def test_released_networks(given: Checkpoint, name: str) -> None:
@@ -51,7 +57,12 @@ def test_every_default_written_out_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("klass", "known"), [(HTDemucs, checkpoints._HTDEMUCS_DEFAULTS), (HDemucs, checkpoints._HDEMUCS_DEFAULTS)]
+    ("klass", "known"),
+    [
+        (HTDemucs, checkpoints._HTDEMUCS_DEFAULTS),
+        (HDemucs, checkpoints._HDEMUCS_DEFAULTS),
+        (Demucs, checkpoints._DEMUCS_DEFAULTS),
+    ],
 )
 def test_defaults_are_those_of_the_reference(klass: type, known: dict[str, Any]) -> None:
     actual = defaults_of(klass)
@@ -98,18 +109,16 @@ def test_arguments_that_change_nothing(harmless: dict[str, Any]) -> None:
 def test_networks_without_a_graph(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelFileError, match=message) as caught:
         architecture_of(checkpoint(HT, sources=STEMS, **{**RELEASED_HTDEMUCS, **changed}))
-    assert "htdemucs_6s" in caught.value.remedy
+    assert "released networks" in caught.value.remedy
 
 
-@pytest.mark.parametrize(
-    "changed", [{"hybrid": False}, {"hybrid_old": True}, {"depth": 5}, {"dconv_lstm": 6}]
-)
+@pytest.mark.parametrize("changed", [{"hybrid": False}, {"depth": 5}, {"dconv_lstm": 6}])
 def test_hdemucs_without_a_graph(changed: dict[str, Any]) -> None:
     with pytest.raises(ModelFileError, match=next(iter(changed))):
         architecture_of(checkpoint(HD, sources=STEMS, **changed))
 
 
-@pytest.mark.parametrize("klass", ["", "demucs.demucs.Demucs", "demucs.tasnet.ConvTasNet", "os.system"])
+@pytest.mark.parametrize("klass", ["demucs.model.Demucs", "demucs.tasnet.ConvTasNet", "os.system"])
 def test_other_classes(klass: str) -> None:
     with pytest.raises(ModelFileError, match="no network known"):
         architecture_of(checkpoint(klass, sources=STEMS))
@@ -138,3 +147,14 @@ def test_config_of_a_small_network() -> None:
     given = checkpoint(HT, sources=STEMS, channels=8, t_heads=2, t_layers=3, dconv_mode=3)
     expected = HTDemucsConfig(channels=8, heads=2, transformer_layers=3, bottom_channels=0)
     assert config_of(given) == expected
+
+
+def test_the_user_may_say_which_it_is() -> None:
+    plain = Checkpoint(tensors={}, kind="torch", like="demucs_v2_10s")
+    assert architecture_of(plain).name == "demucs_v2_10s"
+    short = dataclasses.replace(checkpoint(HD, sources=STEMS), like="hdemucs_10s")
+    assert architecture_of(short).name == "hdemucs_10s"
+    wrong = dataclasses.replace(checkpoint(HD, sources=STEMS), like="demucs_v3")
+    with pytest.raises(ModelFileError, match="not demucs_v3") as caught:
+        architecture_of(wrong)
+    assert "--like" in caught.value.remedy

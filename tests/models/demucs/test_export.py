@@ -7,10 +7,16 @@ import onnxruntime
 import pytest
 import torch
 
-from stemwright.models.demucs.architectures import HDEMUCS, HTDEMUCS, Architecture
-from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
+from stemwright.models.demucs.architectures import DEMUCS_V2, DEMUCS_V3, HDEMUCS, HTDEMUCS, Architecture
+from stemwright.models.demucs.configs import (
+    HDemucsConfig,
+    HTDemucsConfig,
+    PaperDemucsConfig,
+    TimeDemucsConfig,
+)
 from stemwright.models.demucs.export import export_weightless, random_network
 from stemwright.models.demucs.network import HDemucs, HTDemucs, spectrum_of
+from stemwright.models.demucs.waveform.layers import trim_centre
 from stemwright.models.graphs.export import state_of
 from stemwright.models.graphs.weightless import WeightlessGraph, compare
 
@@ -51,6 +57,35 @@ def test_filled_graph_computes_what_the_network_computes(architecture: Architect
         for ours, theirs in zip(found, expected, strict=True):
             error = np.sqrt(np.mean((ours - theirs.numpy()) ** 2)) / float(theirs.std())
             assert 20 * np.log10(error) < -60
+
+
+# Layer 4 of v3 has more steps than one window of the LSTM.
+SMALL_V3 = dataclasses.replace(DEMUCS_V3, config=TimeDemucsConfig(channels=32), segment_samples=120_000)
+SMALL_PAPER = dataclasses.replace(DEMUCS_V2, config=PaperDemucsConfig(channels=32), segment_samples=20_000)
+SMALL_V1 = dataclasses.replace(
+    SMALL_PAPER, config=PaperDemucsConfig(channels=40, resample=False), segment_samples=20_001
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [SMALL_V3, SMALL_PAPER, SMALL_V1])
+def test_widened_graph_computes_what_the_network_computes(architecture: Architecture) -> None:
+    """The graph follows from three narrower ones and was never exported at this width."""
+    weightless = export_weightless(architecture, verify=False)
+    network = random_network(architecture, seed=3)
+    assert weightless.tensor_shapes == {name: tuple(v.shape) for name, v in network.state_dict().items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    model = weightless.fill(state_of(network), "float32")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    mixture = torch.randn(1, 2, architecture.input_samples, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(mixture)
+    expected = trim_centre(expected, architecture.segment_samples).numpy()
+    (found,) = session.run(["stems"], {"mixture": mixture.numpy()})
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() / expected.std() < 1e-4
 
 
 @pytest.mark.slow
