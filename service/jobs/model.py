@@ -229,6 +229,8 @@ class WorkerView(_Model):
     id: str
     queue: str
     device: str = Field(description="Device that was asked for.")
+    host: str | None = Field(default=None, description="Machine that it runs on.")
+    pid: int | None = Field(default=None, description="Its process there.")
     provider: str | None = Field(description="Provider of a session that is really open; None before any.")
     models: tuple[str, ...] = Field(description="Models that are open.")
     job: str | None = Field(description="What it works on.")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import platform
 import threading
 from dataclasses import dataclass
 
@@ -80,6 +82,8 @@ class Pulse:
         values = {
             "queue": self._identity.queue,
             "device": self._identity.device,
+            "host": platform.node(),
+            "pid": os.getpid(),
             "provider": self._engines.provider,
             "models": json.dumps(self._engines.models),
             "job": attempt.job_id if attempt is not None else None,

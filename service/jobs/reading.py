@@ -113,6 +113,8 @@ def worker_views(connection: Connection, database: Database, dead_after_s: float
             id=row["executor_id"],
             queue=row["queue"],
             device=row["device"],
+            host=row["host"],
+            pid=row["pid"],
             provider=row["provider"],
             models=tuple(json.loads(row["models"])),
             job=row["job"],

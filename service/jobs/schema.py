@@ -105,6 +105,8 @@ WORKERS = Table(
     Column("executor_id", String(40), primary_key=True),
     Column("queue", String(100), nullable=False),
     Column("device", String(100), nullable=False),
+    Column("host", String(255)),
+    Column("pid", Integer),
     Column("provider", String(100)),
     Column("models", Text, nullable=False, default="[]"),
     Column("job", String(40)),

@@ -131,6 +131,13 @@ class Service:
         self.until(lambda: {view.id for view in self.do(self.board.workers()) if view.models} - before)
         return process
 
+    def process_of(self, job_id: str) -> subprocess.Popen[bytes]:
+        """Return the worker that a running job is with."""
+        executor = self.row(job_id)["executor"]
+        (pid,) = [view.pid for view in self.do(self.board.workers()) if view.id == executor]
+        (process,) = [process for process in self.processes if process.pid == pid]
+        return process
+
     def wait(self, job_id: str, *, timeout_s: float = 30.0, owner: str = LOCAL_OWNER) -> JobView:
         """Wait until a job has ended."""
         self.until(lambda: self.job(job_id, owner).status.final, timeout_s)

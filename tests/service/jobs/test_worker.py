@@ -54,11 +54,11 @@ def test_a_fault_fails_the_job_and_not_the_worker(service: Service) -> None:
 
 
 def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: Service) -> None:
-    job = service.submit("slow-300", chunks=10)
-    first = service.ready_worker()
+    for _ in range(2):
+        service.ready_worker()
+    job = service.submit("slow-500", chunks=10)
     service.wait_for_stage(job, "separate", fraction=0.1)
-    service.ready_worker()
-    first.kill()
+    service.process_of(job).kill()
     killed = time.monotonic()
     service.until(lambda: service.row(job)["attempt"] == 2)
     assert time.monotonic() - killed < 30.0  # 2 s of silence, and what a busy machine adds
@@ -69,10 +69,11 @@ def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: S
 
 
 def test_a_worker_that_was_only_asleep_is_fenced_off(service: Service) -> None:
-    job = service.submit("slow-300", chunks=12)
-    zombie = service.ready_worker()
+    workers = [service.ready_worker(), service.ready_worker()]
+    job = service.submit("slow-500", chunks=10)
     service.wait_for_stage(job, "separate", fraction=0.1)
-    other = service.ready_worker()
+    zombie = service.process_of(job)
+    (other,) = [worker for worker in workers if worker is not zombie]
     zombie.send_signal(signal.SIGSTOP)
     service.until(lambda: service.row(job)["attempt"] == 2)
     zombie.send_signal(signal.SIGCONT)
@@ -100,8 +101,8 @@ def test_a_job_that_kills_its_workers_fails_at_the_third(service: Service) -> No
 
 
 def test_sigterm_finishes_a_short_job(service: Service) -> None:
-    job = service.submit("slow-150", chunks=6)
-    worker = service.worker()
+    worker = service.ready_worker()
+    job = service.submit("slow-300", chunks=6)
     service.wait_for_stage(job, "separate")
     worker.terminate()
     assert worker.wait(60) == 0
@@ -112,9 +113,10 @@ def test_sigterm_finishes_a_short_job(service: Service) -> None:
 def test_sigterm_hands_a_long_job_back(backend: Backend, tmp_path: Path) -> None:
     with Service.open(tmp_path, backend, grace_s=1.0, dead_after_s=600.0) as service:
         job = service.submit("slow-400", chunks=200)
-        worker = service.ready_worker()
+        for _ in range(2):
+            service.ready_worker()
         service.wait_for_stage(job, "separate", fraction=0.02)
-        service.ready_worker()
+        worker = service.process_of(job)
         worker.terminate()
         # It is taken over long before its worker would count as dead.
         service.until(lambda: service.row(job)["attempt"] == 2)
@@ -212,8 +214,8 @@ def test_the_database_restarts_and_nobody_loses_anything(service: Service) -> No
     server = service.backend.postgres
     if server is None:
         return  # SQLite is a file: there is nothing to restart
-    job = service.submit("slow-300", chunks=12)
     service.ready_worker()
+    job = service.submit("slow-500", chunks=12)
     service.wait_for_stage(job, "separate", fraction=0.1)
 
     async def follow() -> list[ProgressEvent]:
