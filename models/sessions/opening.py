@@ -88,11 +88,9 @@ class _Request:
 
     @property
     def _parallel_calls(self) -> int:
-        # Two calls side by side on half the cores each wait less at their joints than one on all; calls
-        # with a state come one after another, mostly in a single lane.
+        # Two calls side by side on half the cores each wait less at their joints than one on all.
         on_cpu = self.choice.device.provider in ("cpu", "openvino")
-        one = self.options.low_memory or bool(self.model.manifest.graph.state)
-        return min(2, self.threads) if on_cpu and not one else 1
+        return min(2, self.threads) if on_cpu and not self.options.low_memory else 1
 
     def facts(self, prepared: PreparedGraph, *, runtime: str, precision: Precision, why: str) -> SessionFacts:
         return SessionFacts(
