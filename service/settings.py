@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     body_timeout_s: Seconds = Field(
         default=30.0, description="Silence in the middle of a request's body after which it is given up."
     )
-    max_connections: Count = Field(default=1000, description="Connections at a time; beyond it 503.")
+    max_connections: Count = Field(default=1000, description="Requests at a time; beyond it 503.")
     max_event_streams: Count = Field(
         default=16, description="Event streams at a time for each key; beyond it 429."
     )

@@ -94,7 +94,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     if not hosts and not settings.listens_beyond_loopback:
         hosts = default_hosts(settings.host)
     app.add_middleware(SiteMiddleware, hosts=hosts, origins=settings.cors_origins)
-    app.add_middleware(RequestMiddleware)
+    app.add_middleware(RequestMiddleware, most=settings.max_connections)
     return app
 
 

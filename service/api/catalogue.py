@@ -99,8 +99,10 @@ class ModelCatalogue:
         views = (self._view(name) for name in names)
         return tuple(view for view in views if view is not None)
 
-    def check(self, model: str, stems: tuple[str, ...]) -> None:
-        """Refuse a model that is not here, or stems that it has not, naming the allowed ones.
+    def check(self, model: str, stems: tuple[str, ...], *, asks: bool = False) -> None:
+        """Refuse a model that is not here, or what it has not, naming what is allowed.
+
+        `asks` says that sounds are asked for, which is for models that take queries.
 
         Where this machine has no models at all, the workers have them elsewhere, and they check.
 
@@ -115,6 +117,12 @@ class ModelCatalogue:
         view = views.get(model)
         if view is None:
             raise OptionError(f"there is no model {shown(model)!r}", f"use one of {', '.join(views)}")
+        if asks and view.stem_kind != "query":
+            able = [other.name for other in views.values() if other.stem_kind == "query"]
+            raise OptionError(
+                f"{model} separates fixed stems and takes no queries",
+                f"use {' or '.join(able)}" if able else "no model of this service takes queries",
+            )
         if view.stem_kind != "query":
             for stem in stems:
                 if stem not in view.stems:

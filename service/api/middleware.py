@@ -37,10 +37,20 @@ _HEADERS = {
 
 
 class RequestMiddleware:
-    """Gives a request its id, its line in the access log and its counts; answers what nobody caught."""
+    """Gives a request its id, its line in the access log and its counts; answers what nobody caught.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Parameters
+    ----------
+    app
+        What is surrounded.
+    most
+        Requests at a time.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
+        self._most = most
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -51,8 +61,10 @@ class RequestMiddleware:
         set_request_id(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         set_job_id("")
         exchange = _Exchange(scope, receive, send)
+        self._active += 1
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            app = self._app if self._active <= self._most else _too_many
+            await app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = _CLOSED_BY_CLIENT
         except Exception:
@@ -61,7 +73,14 @@ class RequestMiddleware:
                 raise  # the connection is broken off: an end would look like all of the answer
             await unexpected()(scope, receive, exchange.send)
         finally:
+            self._active -= 1
             exchange.log()
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    kind = KINDS["unavailable"]
+    response = problem_response(kind.status, "unavailable", "too many requests at a time", kind.remedy)
+    await response(scope, receive, send)
 
 
 class _Exchange:

@@ -22,23 +22,54 @@ _KEEP_ALIVE_S = 30
 # The head of a request has to come within this, or its connection is closed.
 _HEAD_TIMEOUT_S = 20.0
 _MAX_HEAD_BYTES = 32 << 10
+# Requests beyond the limit are still answered, by a problem; connections beyond this are not.
+_SPARE_CONNECTIONS = 100
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP that gives up on connections whose first request never comes whole."""
+    """HTTP that gives up on connections on which the head of a request never comes whole."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin, and wait for the head of a request only so long."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._give_up)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take data; as long as they make no request, time runs on."""
+        super().data_received(data)
+        if self._busy:
+            self._stop_waiting()
+        else:
+            self._wait_for_head()
+
+    def on_response_complete(self) -> None:
+        """Go on with what has come meanwhile; if that is a part of a head, time runs on."""
+        super().on_response_complete()
+        if not self._busy and self.conn.trailing_data[0]:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._head_timer.cancel()
+        self._stop_waiting()
         super().connection_lost(exc)
 
+    @property
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
     def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._head_timer = None
+        if not self._busy and not self.transport.is_closing():
             self.transport.close()
 
 
@@ -79,7 +110,7 @@ class Server(uvicorn.Server):
                 backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(1, round(settings.grace_s)),
-                limit_concurrency=settings.max_connections,
+                limit_concurrency=settings.max_connections + _SPARE_CONNECTIONS,
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
                 proxy_headers=bool(settings.trusted_proxies),
                 forwarded_allow_ips=list(settings.trusted_proxies) or None,

@@ -93,10 +93,21 @@ async def _take(service: Service, caller: Caller, wanted: _Wanted, key: str | No
     stems = spec.stems or ((spec.two_stems,) if spec.two_stems is not None else ())
     model = spec.model or service.settings.default_model
     if spec.detect is None:
-        await in_thread(service.catalogue.check, model, stems)
+        asks = bool(spec.query) or spec.query_audio is not None or spec.auto
+        await in_thread(service.catalogue.check, model, stems, asks=asks)
+        await in_thread(_check_labels, spec.query)
     return await service.board.submit(
         spec, owner=caller.owner, upload_id=upload_id, idempotency_key=key, body_hash=body_hash
     )
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    """Refuse a label that no class of sound has, naming the nearest."""
+    if labels:
+        from stemwright.models.query.matching import resolve  # reads the ontology when it is first wanted
+
+        for label in labels:
+            resolve(label)
 
 
 def _as_job(values: dict[str, Any]) -> dict[str, Any]:

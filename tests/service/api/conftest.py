@@ -15,6 +15,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     write_manifest(folder / "models", "htdemucs", ["drums", "bass", "other", "vocals"], family="demucs")
     write_manifest(folder / "models", "speakers", ["speaker_1", "speaker_2"], stem_kind="interchangeable")
+    write_manifest(folder / "models", "sounds", ["target"], stem_kind="query")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("STEMWRIGHT_")]:
             patch.delenv(name)

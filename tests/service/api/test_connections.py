@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from stemwright.service.api import server as server_module
-from tests.service.api.site import BODY_TIMEOUT_S, MAX_UPLOAD, Site
+from tests.service.api.site import BODY_TIMEOUT_S, MAX_UPLOAD, Site, open_site, problem
 
 _PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="song.wav"\r\n\r\n'
 
@@ -108,10 +108,27 @@ def test_a_stalled_body_is_given_up(site: Site, key: str) -> None:
 
 def test_a_request_that_never_comes_whole_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_HEAD_TIMEOUT_S", 0.3)
-    for sent in (b"", b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n"):
+    request = b"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    for sent in (b"", b"GET /health/live HT", request):
         with _connected(site) as connection:
             connection.sendall(sent)
             assert connection.recv(10) == b""
+    with _connected(site) as connection:  # the second request of a connection too
+        connection.sendall(request + b"\r\n" + request)
+        assert _answer(connection).status == 200
+        while connection.recv(1000):
+            pass
+
+
+def test_requests_beyond_the_limit_are_503(site: Site) -> None:
+    with open_site(site.folder / "busy", max_connections=1) as busy, busy.client() as client:
+        job = client.post("/v1/jobs", files={"file": ("song.wav", b"x" * 10)}).json()["id"]
+        with client.stream("GET", f"/v1/jobs/{job}/events") as following:
+            lines = following.iter_lines()
+            next(lines)
+            answer = client.get("/health/live")
+            problem(answer, 503, "unavailable")
+            assert int(answer.headers["retry-after"]) > 0
 
 
 def test_a_connection_that_is_used_is_not_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
