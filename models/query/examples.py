@@ -2,8 +2,8 @@
 
 As in the reference implementation: frames of 100 ms whose peak is at most 0.02 are dropped, what is left
 is cut to segments of 2 s, the last one repeated to that length, and the tagger's answers are averaged, first
-over a file's segments, then over the files. Unlike there the peak is that of the magnitude, a recording
-shorter than one frame counts as one, files of every format are read, and silence is an error.
+over a file's segments, then over the files. Unlike there a recording shorter than one frame counts as one,
+files of every format are read, and silence is an error.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,20 +6,15 @@ the store's own: staging, locks, downloads, accepted terms.
 
 import difflib
 import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from stemwright.core.errors import ModelFileError, ModelNotFoundError, OptionError, StemwrightError
 from stemwright.models.manifest import (
-    GRAPH_FILE,
     MANIFEST_FILE,
     Bag,
-    FileRecord,
     Manifest,
     Tagger,
     read_manifest,
@@ -34,16 +29,27 @@ from stemwright.models.registry.installed import (
     InstalledModel,
     InstalledTagger,
 )
-from stemwright.models.registry.model_files import (
-    check_hashes,
-    check_sizes,
-    file_sha256,
-    graph_record,
-    read_single_file,
+from stemwright.models.registry.model_files import check_hashes, graph_record
+from stemwright.models.registry.names import (
+    MODELS_VARIABLE,
+    NAME,
+    checked_name,
+    default_models_dir,
+    mending_remedy,
+)
+from stemwright.models.registry.opened_files import (
+    SHIPPED,
+    SHIPPED_TAGGERS,
+    model_in,
+    model_of_file,
+    separating,
+    shipped_tagger,
+    tagger_in,
 )
 
 __all__ = [
     "MODELS_VARIABLE",
+    "SHIPPED",
     "AnyInstalled",
     "Installed",
     "InstalledBag",
@@ -55,15 +61,12 @@ __all__ = [
     "checked_name",
     "default_models_dir",
     "mending_remedy",
+    "open_any",
     "open_model",
+    "open_tagger",
 ]
 
-MODELS_VARIABLE = "STEMWRIGHT_MODELS"
-# Taggers that are part of the package; one of the same name in the store takes their place.
-SHIPPED = Path(__file__).parents[1] / "taggers"
-SHIPPED_TAGGERS = ("yamnet",)
 _TAGGERS = "run `stemwright models list` to see the taggers"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,29 +76,6 @@ class StoreEntry:
     name: str
     model: AnyInstalled | None
     problem: StemwrightError | None = None
-
-
-def default_models_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """Return STEMWRIGHT_MODELS, or `models` in the user's data folder for stemwright."""
-    value = (os.environ if environ is None else environ).get(MODELS_VARIABLE, "")
-    return Path(value).expanduser() if value else platformdirs.user_data_path("stemwright") / "models"
-
-
-def checked_name(name: str) -> str:
-    """Return a name that a model may have in a store; raises OptionError for any other."""
-    if _NAME.fullmatch(name) is None:
-        raise OptionError(
-            f"{name!r} is not a name for a model",
-            "use letters, digits, dots, dashes and underscores, and begin with a letter or digit",
-        )
-    return name
-
-
-def mending_remedy(name: str) -> str:
-    """Return what to do about a damaged model of that name."""
-    if catalog_entry(name) is not None:
-        return f"run `stemwright models pull {name} --force`"
-    return "import the model again"
 
 
 class ModelStore:
@@ -117,7 +97,7 @@ class ModelStore:
     def names(self) -> tuple[str, ...]:
         """Names of all folders that look like models, sorted, without opening them."""
         try:
-            found = [entry.name for entry in os.scandir(self.root) if _NAME.fullmatch(entry.name)]
+            found = [entry.name for entry in os.scandir(self.root) if NAME.fullmatch(entry.name)]
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
@@ -139,7 +119,7 @@ class ModelStore:
         OptionError
             It is a tagger.
         """
-        return _separating(self.find_any(name))
+        return separating(self.find_any(name))
 
     def find_tagger(self, name: str) -> InstalledTagger:
         """Return the tagger of that name; raises as find does, OptionError if it is no tagger."""
@@ -151,15 +131,15 @@ class ModelStore:
     def find_any(self, name: str) -> AnyInstalled:
         """Return what is installed under a name, or comes with this package; raises as find does."""
         if self._is_shipped(name):
-            return _tagger(SHIPPED / name, _read_tagger(SHIPPED / name), "install stemwright again")
+            return shipped_tagger(name)
         manifest = self._manifest(name)
         folder = self.root / name
         if isinstance(manifest, Bag):
             members = self.members_of(name, manifest)
             return InstalledBag(name=name, folder=folder, manifest=manifest, members=members)
         if isinstance(manifest, Tagger):
-            return _tagger(folder, manifest, mending_remedy(name))
-        return _installed(name, folder, manifest, mending_remedy(name))
+            return tagger_in(folder, manifest, mending_remedy(name))
+        return model_in(name, folder, manifest, mending_remedy(name))
 
     def _is_shipped(self, name: str) -> bool:
         return name in SHIPPED_TAGGERS and name not in self.names()
@@ -200,7 +180,7 @@ class ModelStore:
 
     def install(self, staged: Path) -> Installed:
         """Install a model or a bag, as install_any does."""
-        return _separating(self.install_any(staged))
+        return separating(self.install_any(staged))
 
     def install_any(self, staged: Path) -> AnyInstalled:
         """Check a staged folder fully and rename it to the name that its manifest gives.
@@ -288,7 +268,7 @@ class ModelStore:
     def _manifest(self, name: str) -> Manifest | Bag | Tagger:
         """Read the manifest of a name and check that it is the folder's own."""
         folder = self.root / name
-        if not _NAME.fullmatch(name) or not folder.is_dir():
+        if not NAME.fullmatch(name) or not folder.is_dir():
             raise self.not_found(name)
         try:
             manifest = read_manifest(folder)
@@ -341,7 +321,7 @@ class ModelStore:
 
 def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Installed:
     """Open a model or a bag as open_any does; raises OptionError for a tagger."""
-    return _separating(open_any(name_or_path, store))
+    return separating(open_any(name_or_path, store))
 
 
 def open_tagger(name_or_path: str | Path, store: ModelStore | None = None) -> InstalledTagger:
@@ -381,7 +361,7 @@ def open_any(name_or_path: str | Path, store: ModelStore | None = None) -> AnyIn
     if path.is_dir():
         return _open_folder(path, store)
     if path.is_file():
-        return _open_file(path)
+        return model_of_file(path)
     raise ModelNotFoundError(f"no model at {path}", "give a model folder, an .onnx file or an installed name")
 
 
@@ -395,68 +375,15 @@ def _is_member_of(model: str, bag: str) -> bool:
     return model.startswith(f"{bag}.")
 
 
-def _separating(found: AnyInstalled) -> Installed:
-    if isinstance(found, InstalledTagger):
-        raise OptionError(
-            f"{found.name} is a tagger: it hears which sounds there are and separates none",
-            f"use it with `stemwright detect --tagger {found.name}`, or name a model that separates",
-        )
-    return found
-
-
 def _open_folder(folder: Path, store: ModelStore) -> AnyInstalled:
     manifest = read_manifest(folder)
     if isinstance(manifest, Manifest):
-        return _installed(manifest.name, folder, manifest)
+        return model_in(manifest.name, folder, manifest)
     if isinstance(manifest, Tagger):
-        return _tagger(folder, manifest)
+        return tagger_in(folder, manifest)
     return InstalledBag(
         name=manifest.name,
         folder=folder,
         manifest=manifest,
         members=store.members_of(manifest.name, manifest),
     )
-
-
-def _open_file(path: Path) -> InstalledModel:
-    """Open a single file; its record cannot stand inside itself, so that it is made here."""
-    manifest = read_single_file(path)
-    record = FileRecord(path=path.name, sha256=file_sha256(path), size=path.stat().st_size)
-    return InstalledModel(
-        name=manifest.name,
-        folder=path.parent,
-        manifest=manifest.model_copy(update={"files": (record,)}),
-        graph_path=path,
-        sha256=record.sha256,
-    )
-
-
-def _installed(
-    name: str, folder: Path, manifest: Manifest, remedy: str = "import or pull the model again"
-) -> InstalledModel:
-    record = graph_record(manifest, folder, remedy)
-    check_sizes(folder, manifest.files, remedy)
-    return InstalledModel(
-        name=name, folder=folder, manifest=manifest, graph_path=folder / GRAPH_FILE, sha256=record.sha256
-    )
-
-
-def _tagger(
-    folder: Path, manifest: Tagger, remedy: str = "import or pull the model again"
-) -> InstalledTagger:
-    record = graph_record(manifest, folder, remedy)
-    check_sizes(folder, manifest.files, remedy)
-    return InstalledTagger(
-        name=manifest.name,
-        folder=folder,
-        manifest=manifest,
-        graph_path=folder / GRAPH_FILE,
-        sha256=record.sha256,
-    )
-
-
-def _read_tagger(folder: Path) -> Tagger:
-    manifest = read_manifest(folder)
-    if not isinstance(manifest, Tagger):
-        raise ModelFileError(f"{folder} holds no tagger", "install stemwright again")
-    return manifest

@@ -1,0 +1,67 @@
+"""Opening the files of one model: a folder, a single `.onnx`, or a tagger that comes with the package."""
+
+from pathlib import Path
+
+from stemwright.core.errors import ModelFileError, OptionError
+from stemwright.models.manifest import GRAPH_FILE, FileRecord, Manifest, Tagger, read_manifest
+from stemwright.models.registry.installed import AnyInstalled, Installed, InstalledModel, InstalledTagger
+from stemwright.models.registry.model_files import check_sizes, file_sha256, graph_record, read_single_file
+
+# Taggers that are part of the package; one of the same name in the store takes their place.
+SHIPPED = Path(__file__).parents[1] / "taggers"
+SHIPPED_TAGGERS = ("yamnet",)
+_REMEDY = "import or pull the model again"
+
+
+def shipped_tagger(name: str) -> InstalledTagger:
+    """Open a tagger of the package; raises ModelFileError if the installation is damaged."""
+    folder = SHIPPED / name
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, Tagger):
+        raise ModelFileError(f"{folder} holds no tagger", "install stemwright again")
+    return tagger_in(folder, manifest, "install stemwright again")
+
+
+def model_of_file(path: Path) -> InstalledModel:
+    """Open a single file; its record cannot stand inside itself, so that it is made here."""
+    manifest = read_single_file(path)
+    record = FileRecord(path=path.name, sha256=file_sha256(path), size=path.stat().st_size)
+    return InstalledModel(
+        name=manifest.name,
+        folder=path.parent,
+        manifest=manifest.model_copy(update={"files": (record,)}),
+        graph_path=path,
+        sha256=record.sha256,
+    )
+
+
+def model_in(name: str, folder: Path, manifest: Manifest, remedy: str = _REMEDY) -> InstalledModel:
+    """Open a model's folder after the quick check (sizes); raises ModelFileError as check_sizes does."""
+    record = graph_record(manifest, folder, remedy)
+    check_sizes(folder, manifest.files, remedy)
+    return InstalledModel(
+        name=name, folder=folder, manifest=manifest, graph_path=folder / GRAPH_FILE, sha256=record.sha256
+    )
+
+
+def tagger_in(folder: Path, manifest: Tagger, remedy: str = _REMEDY) -> InstalledTagger:
+    """Open a tagger's folder after the quick check (sizes); raises ModelFileError as check_sizes does."""
+    record = graph_record(manifest, folder, remedy)
+    check_sizes(folder, manifest.files, remedy)
+    return InstalledTagger(
+        name=manifest.name,
+        folder=folder,
+        manifest=manifest,
+        graph_path=folder / GRAPH_FILE,
+        sha256=record.sha256,
+    )
+
+
+def separating(found: AnyInstalled) -> Installed:
+    """Return what separates as it is; raises OptionError for a tagger."""
+    if isinstance(found, InstalledTagger):
+        raise OptionError(
+            f"{found.name} is a tagger: it hears which sounds there are and separates none",
+            f"use it with `stemwright detect --tagger {found.name}`, or name a model that separates",
+        )
+    return found
