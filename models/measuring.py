@@ -95,11 +95,11 @@ def compare_models(
     options = options or SessionOptions(device="cpu", precision="float32")
     songs = song_folders(folder)
     results: list[dict[tuple[str, str], float]] = []
-    for model in (before, after):
+    for label, model in (("before", before), ("after", after)):
         with Separator.open(model, options=options) as separator:
             found: dict[tuple[str, str], float] = {}
             for song in songs:
-                note(f"{model.name}: {song.name}")
+                note(f"{label}: {song.name}")
                 scores = _scores(separator, song, seconds)
                 found |= {(song.name, stem): value for stem, value in scores.items()}
             results.append(found)

@@ -1,0 +1,166 @@
+"""Models stored otherwise: what is installed, what is measured, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from stemwright.core.errors import ModelFileError, OptionError, OutputError
+from stemwright.models.checkpoints import Checkpoint
+from stemwright.models.manifest import Manifest, StorageRecord
+from stemwright.models.measuring import compare_models, sdr, song_folders
+from stemwright.models.registry import building
+from stemwright.models.registry.building import BuildOptions, build_from_checkpoint
+from stemwright.models.registry.converting import Measure, convert_model
+from stemwright.models.registry.family import Family
+from stemwright.models.registry.model_files import finish_manifest
+from stemwright.models.registry.store import InstalledModel, ModelStore, open_model
+from stemwright.models.registry.terms import accept_all
+from tests.support.tiny_models import GAINS, STEMS, install_tiny_model
+
+RATE = 44_100
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    install_tiny_model(tmp_path / "store", "tiny")
+    return ModelStore(tmp_path / "store")
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """Two songs of which the tiny model gives every stem but for a known noise."""
+    folder = tmp_path / "songs"
+    source = np.random.default_rng(0)
+    for name in ("one", "two"):
+        place = folder / name
+        place.mkdir(parents=True)
+        mixture = (0.1 * source.standard_normal((2, RATE))).astype(np.float32)
+        sf.write(place / "mixture.wav", mixture.T, RATE, subtype="FLOAT")
+        for stem, gain in zip(STEMS, GAINS, strict=True):
+            noise = (0.01 * source.standard_normal((2, RATE))).astype(np.float32)
+            sf.write(place / f"{stem}.wav", (gain * mixture + noise).T, RATE, subtype="FLOAT")
+    return folder
+
+
+def manifest_of(model: Any) -> Manifest:
+    assert isinstance(model, InstalledModel)
+    return model.manifest
+
+
+def test_what_it_cost_is_in_the_manifest(store: ModelStore, songs: Path) -> None:
+    notes: list[str] = []
+    measure = Measure(folder=songs, seconds=0.5, note=notes.append)
+    made = convert_model(open_model("tiny", store), store, "small", "int8", measure=measure)
+    record = manifest_of(made).storage
+    assert record is not None
+    assert (record.kind, record.measured_on) == ("int8", "2 songs, 0.5 s of each")
+    assert record.sdr_change_db == pytest.approx(0, abs=1e-3)
+    assert (manifest_of(made).name, manifest_of(made).parity) == ("small", None)
+    assert notes[0] == "before: one"
+    store.verify("small")
+    assert manifest_of(open_model("tiny", store)).storage is None
+
+
+def test_a_loss_is_seen(store: ModelStore, songs: Path, tmp_path: Path) -> None:
+    """A stem that comes out 1 % too loud has an error of a hundredth besides the noise."""
+    gains = (GAINS[0] * 1.01, *GAINS[1:])
+    install_tiny_model(tmp_path / "store", "louder", gains=gains)
+    compared = compare_models(open_model("tiny", store), open_model("louder", store), songs, seconds=10)
+    noise, extra = 0.01**2, (0.1 * GAINS[0] * 0.01) ** 2
+    for song in ("one", "two"):
+        change = compared.changes[(song, STEMS[0])]
+        assert change == pytest.approx(-10 * np.log10(1 + extra / noise), abs=0.01)
+        assert compared.changes[(song, STEMS[1])] == pytest.approx(0, abs=1e-6)
+    assert compared.worst == min(compared.changes.values())
+
+
+def test_what_changes_nothing_is_not_recorded(store: ModelStore) -> None:
+    made = convert_model(open_model("tiny", store), store, "same", "float32")
+    assert manifest_of(made).storage is None
+
+
+def test_refusals(store: ModelStore, tmp_path: Path) -> None:
+    tiny = open_model("tiny", store)
+    with pytest.raises(OutputError, match="is installed"):
+        convert_model(tiny, store, "tiny", "int8")
+    with pytest.raises(OptionError):
+        convert_model(tiny, store, "../up", "int8")
+    with pytest.raises(OptionError, match="no songs"):
+        convert_model(tiny, store, "new", "int8", measure=Measure(folder=tmp_path))
+    assert store.names() == ("tiny",)
+    with pytest.raises(OptionError, match="no songs"):
+        song_folders(tmp_path / "absent")
+
+
+def test_sdr() -> None:
+    true = np.ones((1, 100), np.float32)
+    assert sdr(true, true * 0.9) == pytest.approx(20, abs=1e-4)
+
+
+@pytest.fixture
+def family(monkeypatch: pytest.MonkeyPatch) -> list[Checkpoint]:
+    """A family of one tiny network; returns what was built of."""
+    seen: list[Checkpoint] = []
+
+    def build(checkpoint: Checkpoint, *, name: str, folder: Path, **_: Any) -> Manifest:
+        seen.append(checkpoint)
+        made = install_tiny_model(folder, name)
+        for path in made.iterdir():
+            path.rename(folder / path.name)
+        made.rmdir()
+        return finish_manifest(folder)
+
+    one = Family(name="tiny", recognises=lambda _: True, architecture_of=lambda _: "tiny", build=build)
+    monkeypatch.setattr(building, "family_named", lambda _: one)
+    monkeypatch.setattr(building, "family_of", lambda _: one)
+    tensors = {"a": np.zeros(3, np.float32)}
+    monkeypatch.setattr(building, "read_checkpoint", lambda _: Checkpoint(tensors=tensors, kind="torch"))
+    return seen
+
+
+def test_a_checkpoint_with_its_configuration(
+    store: ModelStore, family: list[Checkpoint], tmp_path: Path
+) -> None:
+    (tmp_path / "a.th").write_bytes(b"weights")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"klass": "demucs.hdemucs.HDemucs", "kwargs": {"channels": 48}}))
+    options = BuildOptions(name="mine", config=config, storage="int8", like="hdemucs")
+    made = build_from_checkpoint("tiny", tmp_path / "a.th", store, ask=accept_all, options=options)
+    assert (family[0].klass, family[0].kwargs, family[0].like) == (
+        "demucs.hdemucs.HDemucs", {"channels": 48}, "hdemucs"
+    )  # fmt: skip
+    assert manifest_of(made).storage == StorageRecord(kind="int8")
+    with pytest.raises(OutputError, match="is installed"):
+        build_from_checkpoint("tiny", tmp_path / "a.th", store, ask=accept_all, options=options)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"channels": 48}', '{"klass": 3}'])
+def test_configurations_that_are_none(
+    store: ModelStore, family: list[Checkpoint], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "a.th").write_bytes(b"weights")
+    (tmp_path / "config.json").write_text(text)
+    options = BuildOptions(name="mine", config=tmp_path / "config.json")
+    with pytest.raises(OptionError, match="config"):
+        build_from_checkpoint("tiny", tmp_path / "a.th", store, ask=accept_all, options=options)
+    assert family == []
+
+
+def test_a_checkpoint_of_another_family(
+    store: ModelStore, family: list[Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Family(
+        name="other",
+        recognises=lambda _: True,
+        architecture_of=lambda _: "other",
+        build=lambda *_, **__: None,  # type: ignore[arg-type, return-value]
+    )
+    monkeypatch.setattr(building, "family_of", lambda _: other)
+    with pytest.raises(ModelFileError, match="of other, not of tiny"):
+        build_from_checkpoint(
+            "tiny", tmp_path / "a.th", store, ask=accept_all, options=BuildOptions(name="mine")
+        )
