@@ -166,7 +166,7 @@ def _weight_axes(graph: onnx.GraphProto, constants: Mapping[str, _AnyArray]) -> 
             value = constants.get(name)
             if value is None or value.dtype != np.float32 or value.size < MIN_FLOAT16_SIZE:
                 continue
-            axis = _AXES.get((node.op_type, place))
+            axis = _axis(node, place)
             if (
                 axis is None
                 or value.ndim < 2
@@ -174,6 +174,14 @@ def _weight_axes(graph: onnx.GraphProto, constants: Mapping[str, _AnyArray]) -> 
             ):
                 others.add(name)
     return {name: axis for name, axis in axes.items() if name not in others}
+
+
+def _axis(node: onnx.NodeProto, place: int) -> int | None:
+    """Output channels' axis of what stands at a place among a node's inputs, None for what is no weight."""
+    if node.op_type == "Gemm" and place == 1:
+        turned = any(entry.name == "transB" and entry.i for entry in node.attribute)
+        return 0 if turned else 1
+    return _AXES.get((node.op_type, place))
 
 
 def _kept_in_float16(sizes: Mapping[str, int]) -> frozenset[str]:

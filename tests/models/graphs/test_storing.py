@@ -147,3 +147,24 @@ def test_codes_are_computed_by_their_nodes(code: Any) -> None:
     changed = code.copy()
     changed.reshape(-1)[7] += 1e-4
     assert find_code(changed) is None
+
+
+@pytest.mark.parametrize(("turned", "channels"), [(0, 48), (1, 64)])
+def test_weights_of_a_dense_layer_have_their_channels_where_it_says(turned: int, channels: int) -> None:
+    weight = (
+        random(64, 48)
+        * np.linspace(0.01, 1, 48 if turned == 0 else 64, dtype=np.float32)[
+            (None, slice(None)) if turned == 0 else (slice(None), None)
+        ]
+    )
+    node = helper.make_node("Gemm", ["x", "weight"], ["y"], transB=turned)
+    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, weight.shape[turned]])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, channels])
+    graph = helper.make_graph([node], "g", [port], [out], [numpy_helper.from_array(weight, "weight")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    stored = {tensor.name: tensor for tensor in stored_as(model, "int8").graph.initializer}
+    scales = [tensor for name, tensor in stored.items() if name != "weight.int8"]
+    assert stored["weight.int8"].data_type == TensorProto.INT8
+    assert [tuple(tensor.dims) for tensor in scales] == [(channels,)]
+    half = stored_as(model, "float16").graph.initializer
+    assert [tensor.data_type for tensor in half] == [TensorProto.FLOAT16]
