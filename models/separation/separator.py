@@ -134,7 +134,7 @@ class Separator:
         return wanted_stems(options or SeparationOptions(), self._offer).names
 
     def prepare(self, options: SeparationOptions | None = None) -> list[SessionFacts]:
-        """Open the sessions that these options need, and tell what they use.
+        """Open the sessions that these options need, all without options, and tell what they use.
 
         Raises
         ------
@@ -143,11 +143,11 @@ class Separator:
         OptionError
             The options ask for a stem that there is not.
         """
-        wanted = wanted_stems(options or SeparationOptions(), self._offer)
+        stems = self.stems if options is None else wanted_stems(options, self._offer).computed
         needed = [
             member
             for member in self._members
-            if self._offer.by_query or any(stem in member.gains for stem in wanted.computed)
+            if self._offer.by_query or any(stem in member.gains for stem in stems)
         ]
         return [member.session.facts for member in needed]
 

@@ -189,6 +189,13 @@ def test_a_query_and_its_complement_are_the_recording() -> None:
     np.testing.assert_allclose(stems["dog"] + stems["no_dog"], samples, atol=1e-6)
 
 
+def test_a_model_that_is_asked_is_opened_before_anybody_asks() -> None:
+    with asked_separator() as separator:
+        assert [facts.device for facts in separator.prepare()] == ["cpu"]
+        with pytest.raises(OptionError, match="what it is asked for"):
+            separator.prepare(SeparationOptions())
+
+
 ALTERNATIVE = StemQuery(name="animal", source=Listener(1.0), exclusive_group="levels")
 
 
