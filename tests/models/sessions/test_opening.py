@@ -244,20 +244,22 @@ class TestPrecision:
         assert session.run({"mixture": mixture()})["stems"].shape == (1, 4, 2, SAMPLES)
 
 
+STAND_IN = SessionFacts(
+    provider="cuda",
+    device="cuda:0",
+    runtime="ONNX Runtime",
+    precision="float32",
+    threads=2,
+    parallel_calls=1,
+    batch_limit=1,
+    chosen_because="test",
+)
+
+
 def on_stand_in(model: onnx.ModelProto, tmp_path: Path, free: list[int | None]) -> GpuSession:
     """A GPU session on the CPU provider: all of it but the card."""
     path = tmp_path / "standalone.onnx"
     onnx.save(model, str(path))
-    facts = SessionFacts(
-        provider="cuda",
-        device="cuda:0",
-        runtime="ONNX Runtime",
-        precision="float32",
-        threads=2,
-        parallel_calls=1,
-        batch_limit=1,
-        chosen_because="test",
-    )
     plan = GpuPlan(
         providers=[("CPUExecutionProvider", {})],
         device_type="cpu",
@@ -269,7 +271,7 @@ def on_stand_in(model: onnx.ModelProto, tmp_path: Path, free: list[int | None]) 
         inputs=(GraphInput(name="waveform", role="waveform"),),
         outputs=(GraphOutput(name="stems", role="waveform"),),
     )
-    return GpuSession(path, graph, facts, plan)
+    return GpuSession(path, graph, STAND_IN, plan)
 
 
 class TestGpuSession:
@@ -329,6 +331,45 @@ class TestGpuSession:
         probe = opening.probe_inputs(stateful.graph, stateful, (2, 60))
         assert set(probe) == set(stateful.graph.input_names)
         assert probe["memory.in"].dtype == np.float64 and (probe["memory.in"] == 0.5).all()
+
+    def test_a_graph_that_is_asked_runs_with_its_condition(self, tmp_path: Path) -> None:
+        """Stem = mixture times the condition's first entry: each window has its own."""
+        nodes = [
+            onnx.helper.make_node("Slice", ["query", "zero", "one", "one"], ["first"]),
+            onnx.helper.make_node("Unsqueeze", ["first", "axes"], ["column"]),
+            onnx.helper.make_node("Unsqueeze", ["mixture", "one"], ["stem"]),
+            onnx.helper.make_node("Mul", ["stem", "column"], ["stems"]),
+        ]
+        shapes = {"mixture": ("batch", 2, 200), "query": ("batch", 2), "stems": ("batch", 1, 2, 200)}
+        ports = {
+            name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+            for name, shape in shapes.items()
+        }
+        constants = [
+            onnx.numpy_helper.from_array(np.asarray(values, np.int64), name)
+            for name, values in (("zero", [0]), ("one", [1]), ("axes", [2, 3]))
+        ]
+        graph = onnx.helper.make_graph(
+            nodes, "asked", [ports["mixture"], ports["query"]], [ports["stems"]], constants
+        )
+        onnx.save(
+            onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10),
+            str(tmp_path / "asked.onnx"),
+        )
+        manifest = asked_manifest()
+        plan = GpuPlan(
+            providers=[("CPUExecutionProvider", {})],
+            device_type="cpu",
+            device_id=0,
+            probe=opening.probe_inputs(manifest.graph, manifest, (2, 200)),
+            free_memory=iter([10 << 30, 8 << 30]).__next__,
+        )
+        session = GpuSession(tmp_path / "asked.onnx", manifest.graph, STAND_IN, plan)
+        assert session.facts.batch_limit == 4
+        samples = np.random.default_rng(0).standard_normal((3, 2, 200)).astype(np.float32)
+        conditions = np.asarray([[0.5, 9], [2, 9], [-1, 9]], np.float32)
+        stems = session.run({"mixture": samples, "query": conditions})["stems"]
+        np.testing.assert_allclose(stems[:, 0], samples * conditions[:, :1, None], rtol=1e-6)
 
     def test_tensorrt_knows_the_shapes_of_all_inputs_or_of_none(self, tmp_path: Path) -> None:
         shapes = {"magnitude": (1, 33, 17), "query": (5,)}
