@@ -22,10 +22,11 @@ from stemwright.core.audio.source import AudioSource
 from stemwright.core.errors import CancelledError
 from stemwright.models.manifest import QueryRules
 from stemwright.models.registry.store import Installed, ModelStore
+from stemwright.models.separation.choosing import ModelChoice, open_members
 from stemwright.models.separation.finishing import Finisher, StemBlock
 from stemwright.models.separation.job import Batch, Job, Progress
 from stemwright.models.separation.lanes import Choice, Request, resolve, track_plan
-from stemwright.models.separation.members import Member, ModelChoice, open_members
+from stemwright.models.separation.members import Member
 from stemwright.models.separation.options import Offer, SeparationOptions, plan_options, wanted_stems
 from stemwright.models.separation.pipeline import CancelToken, Flow, Pipe
 from stemwright.models.separation.separation import Separation

@@ -18,7 +18,7 @@ from stemwright.core.audio.resample import Resampler
 from stemwright.core.errors import InputError, InternalError, OptionError
 from stemwright.models.manifest import Manifest
 from stemwright.models.registry.store import Installed, InstalledModel, ModelStore, open_model
-from stemwright.models.separation.members import ModelChoice
+from stemwright.models.separation.choosing import ModelChoice
 from stemwright.models.separation.states import initial_state
 from stemwright.models.sessions.opening import Session, SessionFacts, SessionOptions, open_session
 

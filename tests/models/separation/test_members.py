@@ -14,7 +14,8 @@ from stemwright.models.manifest import (
     Licence,
 )
 from stemwright.models.registry.store import ModelStore
-from stemwright.models.separation.members import Member, open_members
+from stemwright.models.separation.choosing import open_members
+from stemwright.models.separation.members import Member
 from stemwright.models.sessions.opening import SessionOptions
 from tests.support.fake_sessions import (
     STEMS,
