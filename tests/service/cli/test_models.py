@@ -352,3 +352,27 @@ def test_remove(root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) ->
     assert ModelStore(root).names() == ("a",)
     assert models("remove", "a", "--yes") == EXIT_OK
     assert ModelStore(root).names() == ()
+
+
+def test_convert(root: Path, capsys: Capture) -> None:
+    install_tiny_model(root, "tiny")
+    assert models("convert", "tiny", "--storage", "int8", "-o", "small", "--json") == EXIT_OK
+    facts = json_of(capsys)
+    assert facts["name"] == "small"
+    assert facts["manifest"]["storage"]["kind"] == "int8"  # type: ignore[index]
+    assert models("convert", "tiny", "-o", "small") == EXIT_USAGE
+    assert "--force" in capsys.readouterr().err
+    assert models("convert", "tiny", "-o", "small", "--force") == EXIT_OK
+    assert models("convert", "tiny", "-o", "other", "--measure", root / "absent") == EXIT_USAGE
+    assert "no songs" in capsys.readouterr().err
+    assert ModelStore(root).names() == ("small", "tiny")
+
+
+def test_export_says_which_families_there_are(root: Path, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "a.th"
+    path.write_bytes(b"nothing")
+    assert models("export", "demux", "--checkpoint", path, "-o", "mine") == EXIT_USAGE
+    assert "conv_tasnet, demucs" in capsys.readouterr().err
+    assert models("export", "demucs", "--checkpoint", path, "-o", "mine") != EXIT_OK
+    assert "no checkpoint" in capsys.readouterr().err
+    assert ModelStore(root).names() == ()
