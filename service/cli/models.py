@@ -193,7 +193,9 @@ def save(
 
 @app.command("export")
 def export(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal or cnn14.")],
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal or cnn14.")
+    ],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights of a network.")],
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="Name to install it under.")],
     config: Annotated[
