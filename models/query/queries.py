@@ -41,6 +41,8 @@ NO_SOUND = frozenset({"/m/028v0c"})
 # Windows whose hearing is kept: the queries of a window come one after the other, those of neighbouring
 # feeds at most a few windows apart.
 _KEPT = 64
+# Names that Windows keeps for devices, with any extension.
+_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 
 
 class Hearing:
@@ -325,4 +327,5 @@ def named_apart(stems: Sequence[AskedStem]) -> tuple[AskedStem, ...]:
 
 def _slug(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:60].rstrip("_") or "sound"
+    name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:60].rstrip("_") or "sound"
+    return f"sound_{name}" if _DEVICE.fullmatch(name) else name

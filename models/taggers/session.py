@@ -190,9 +190,11 @@ def tagger_session(
     DeviceError
         The device asked for cannot be had.
     """
-    return _kept(open_tagger(name, store).folder, options or SessionOptions(), store.root if store else None)
+    tagger = open_tagger(name, store)
+    return _kept(tagger.folder, tagger.sha256, options or SessionOptions())
 
 
 @lru_cache(maxsize=2)
-def _kept(folder: Path, options: SessionOptions, root: Path | None) -> TaggerSession:
-    return TaggerSession(open_tagger(folder, ModelStore(root)), options)
+def _kept(folder: Path, sha256: str, options: SessionOptions) -> TaggerSession:
+    """Keep sessions by what they are made of: a tagger that was replaced gets another."""
+    return TaggerSession(open_tagger(folder), options)

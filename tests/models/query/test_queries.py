@@ -237,6 +237,7 @@ def test_nothing_heard_is_an_error(ears: TaggerSession) -> None:
         ("Crowing, cock-a-doodle-doo", "crowing"),
         ("Träller / ../x", "traller_x"),
         ("日本", "sound"),
+        ("CON", "sound_con"),
         ("a" * 200, "a" * 60),
     ],
 )
