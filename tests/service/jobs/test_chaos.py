@@ -109,7 +109,10 @@ def _submit(service: Service, number: int, model: str) -> str:
 
 
 def _unfinished(service: Service, jobs: dict[str, int]) -> list[str]:
-    return [job for job in jobs if service.row(job)["finished_at"] is None]
+    try:
+        return [job for job in jobs if service.row(job)["finished_at"] is None]
+    except BusyError:
+        return list(jobs)  # nobody can tell while the database is being restarted
 
 
 def _ends(service: Service, job: str) -> int:
