@@ -135,7 +135,7 @@ class _Network:
         masks = self._masks(coded)
         masked = writer.op("Mul", masks, writer.op("Unsqueeze", coded, writer.ints(1)))
         self._decode(writer.op("Reshape", masked, writer.ints(0, config.sources * config.filters, -1)))
-        if self.cumulative is not None:
+        if self.cumulative is not None and config.streamable:
             self.cumulative.finish("sums.out")
         axes = (1 if config.streamable else "batch", config.audio_channels, "samples")
         inputs: list[Port] = [(INPUT, TensorProto.FLOAT, axes)]
@@ -160,8 +160,7 @@ class _Network:
         coded = writer.op("Conv", source, weight, strides=[config.hop], pads=[edge, edge])
         if config.encoder_activation == "relu":
             coded = writer.op("Relu", coded)
-        if config.streamable:
-            self._count_frames(coded)
+        self._count_frames(coded)
         return coded
 
     def _one_frame_at_least(self) -> str:
@@ -173,27 +172,30 @@ class _Network:
         return writer.op("Pad", INPUT, writer.op("Concat", writer.ints(*[0] * 5), more, axis=0))
 
     def _count_frames(self, coded: str) -> None:
-        """Prepare what counts frames from call to call."""
+        """Prepare what counts frames, from call to call where there is a state."""
         config, writer = self.config, self.writer
-        frame = writer.op("Shape", writer.slice(coded, 0, 1, 1))
+        norms = _cumulative_norms(config)
+        if not norms and not config.streamable:
+            return
+        frame = writer.op("Shape", writer.slice(writer.slice(coded, 0, 1, 0), 0, 1, 1))
         one = helper.make_tensor("one", TensorProto.DOUBLE, [1], [1.0])
         ones = writer.op("ConstantOfShape", frame, value=one)
-        count = writer.op("Add", writer.op("CumSum", ones, writer.small(2, np.int64)), "hops.in")
-        last = writer.slice(count, -1, TO_THE_END, 2)
-        writer.op("Reshape", last, writer.ints(1), output="hops.out")
+        count = writer.op("CumSum", ones, writer.small(2, np.int64))
         counted: str | None = None
-        if config.edges == "inside":
-            # The very first frame would begin a hop before the first sample: it does not count.
-            single = writer.small(1.0, np.float64)
-            count = writer.op("Sub", count, single)
-            counted = writer.op("Min", count, single)
-            count = writer.op("Max", count, single)
-            self.valid = writer.op("Cast", counted, to=TensorProto.FLOAT)
-        norms = _cumulative_norms(config)
+        if config.streamable:
+            count = writer.op("Add", count, "hops.in")
+            last = writer.slice(count, -1, TO_THE_END, 2)
+            writer.op("Reshape", last, writer.ints(1), output="hops.out")
+            if config.edges == "inside":
+                # The very first frame would begin a hop before the first sample: it does not count.
+                single = writer.small(1.0, np.float64)
+                count = writer.op("Sub", count, single)
+                counted = writer.op("Min", count, single)
+                count = writer.op("Max", count, single)
+                self.valid = writer.op("Cast", counted, to=TensorProto.FLOAT)
         if norms:
-            self.cumulative = CumulativeNorms(
-                writer, sums="sums.in", count=count, counted=counted, norms=norms
-            )
+            sums = "sums.in" if config.streamable else writer.small(np.zeros((norms, 2, 1)), np.float64)
+            self.cumulative = CumulativeNorms(writer, sums=sums, count=count, counted=counted, norms=norms)
 
     def _masks(self, coded: str) -> str:
         """Return the masks, shape=(B, C, N, F)."""
@@ -295,11 +297,9 @@ class _Network:
 
     def _normaliser(self, *, input_norm: bool) -> Normaliser:
         kind = self.config.input_norm if input_norm else self.config.norm
-        if kind != "cumulative":
-            return normaliser(self.writer, kind)
-        if self.cumulative is None:
-            raise ValueError("cumulative norms need a network without global ones that is causal")
-        return self.cumulative.normalise
+        if kind == "cumulative" and self.cumulative is not None:
+            return self.cumulative.normalise
+        return normaliser(self.writer, kind)
 
     def _convolved(self, norm: Centred, norm_name: str, names: list[str]) -> list[str]:
         """Pointwise convolutions of one norm's result, computed as one."""

@@ -35,6 +35,8 @@ WHOLE: dict[str, ConvTasNetConfig] = {
     "kaituoxu, causal": small(KAITUOXU, causal=True),
     "frame norms": small(PAPER, norm="channel", input_norm="channel"),
     "music": small(MUSIC),
+    "cumulative, not causal": small(ASTEROID, norm="cumulative", input_norm="cumulative"),
+    "cumulative in front": small(PAPER, input_norm="cumulative", causal=True),
     "five taps": small(PAPER, kernel=5),
 }
 STREAMED: dict[str, ConvTasNetConfig] = {
