@@ -17,9 +17,18 @@ from stemwright.models.demucs.architectures import (
 )
 from stemwright.models.demucs.checkpoints import architecture_of, sources_of
 from stemwright.models.demucs.plain_states import renamed_tensors
-from stemwright.models.graphs.weightless import Storage, WeightlessGraph
-from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Licence, Manifest, WeightsOrigin
+from stemwright.models.graphs.weightless import Rounding, Storage, WeightlessGraph
+from stemwright.models.manifest import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    Licence,
+    Manifest,
+    StorageRecord,
+    WeightsOrigin,
+)
 from stemwright.models.registry.model_files import record_of
+
+_MAX_MESSAGE = 2**31 - 1  # a protobuf message ends at 2 GiB
 
 
 def build_model_folder(
@@ -43,7 +52,7 @@ def build_model_folder(
         An existing folder.
     storage
         How weights are stored. `float16` loses nothing: a tensor that would lose something stays
-        float32.
+        float32, except in networks (v1) whose float32 does not fit into one file.
     licence
         Terms of the weights.
     origin
@@ -59,8 +68,17 @@ def build_model_folder(
     architecture = architecture_of(checkpoint)
     digest = content_digest(checkpoint.tensors)
     origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
-    model = WeightlessGraph.read(architecture.graph_path).fill(renamed_tensors(checkpoint), storage)
+    rounding: Rounding = "allowed" if 4 * architecture.parameters > _MAX_MESSAGE else "lossless"
+    if rounding == "allowed" and storage == "float32":
+        raise ModelFileError(
+            f"{architecture.name} in float32 does not fit into one ONNX file of 2 GiB",
+            "store it as float16 or int8",
+        )
+    graph = WeightlessGraph.read(architecture.graph_path)
+    model = graph.fill(renamed_tensors(checkpoint), storage, rounding=rounding)
     manifest = _manifest(checkpoint, architecture, name, licence, origin)
+    if rounding == "allowed":
+        manifest = manifest.model_copy(update={"storage": StorageRecord(kind="float16")})
     path = folder / GRAPH_FILE
     try:
         path.write_bytes(model.SerializeToString(deterministic=True))

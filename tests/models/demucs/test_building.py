@@ -120,6 +120,13 @@ def test_folder_that_cannot_be_written(small_tensors: dict[str, FloatArray], tmp
         build_model_folder(small(small_tensors), name="mine", folder=tmp_path / "absent")
 
 
+def test_v1_does_not_fit_in_float32(tmp_path: Path) -> None:
+    told = Checkpoint(tensors={}, kind="torch", like="demucs_v1")
+    with pytest.raises(ModelFileError, match="2 GiB"):
+        build_model_folder(told, name="mine", folder=tmp_path, storage="float32")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_checkpoint_to_stems_as_the_reference_computes_them(tmp_path: Path) -> None:
     """A file written by demucs, read, built and run, against demucs in torch: one true segment."""
