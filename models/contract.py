@@ -102,7 +102,7 @@ def check_contract(
         Seconds that the checks after the first two windows may take together, as the first one tells; a
         check that would take more is not tried. None to try all.
     progress
-        Called with the name of each check before it begins.
+        Called with the name of each check that applies to the model, before it begins.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def check_contract(
             reason = f"a window takes {trial.seconds:.1f} s, the check about {cost:.0f} s"
             findings.append(Finding(check=name, outcome="not tried", reason=reason))
             continue
-        if progress is not None:
+        if progress is not None and _applies(name, manifest):
             progress(name)
         findings.append(_finding(name, check, trial))
         if name not in _ALWAYS and findings[-1].outcome != "not tried":
@@ -131,8 +131,14 @@ def check_contract(
 
 def _windows(name: CheckName, manifest: Manifest) -> int:
     """Windows that go through the network in a check of this model."""
-    applies = {"condition": manifest.query is not None, "state": bool(manifest.graph.state)}
-    return _WINDOWS.get(name, 0) if applies.get(name, True) else 0
+    return _WINDOWS.get(name, 0) if _applies(name, manifest) else 0
+
+
+def _applies(name: CheckName, manifest: Manifest) -> bool:
+    """Whether a check has anything to say of this model."""
+    if name == "condition":
+        return manifest.query is not None
+    return name != "state" or bool(manifest.graph.state)
 
 
 def _finding(name: CheckName, check: Callable[[Trial], None], trial: Trial) -> Finding:
