@@ -109,6 +109,13 @@ def test_tensors_that_do_not_fit_are_named() -> None:
         serving_tensors(missing, config)
     with pytest.raises(ModelFileError, match=r"beta1\.weight of the checkpoint is \[2, 3\]"):
         serving_tensors(state | {FIRST: np.zeros((2, 3), np.float32)}, config)
+    for name in (
+        "base.bn0.weight",
+        "base.conv_block7a.conv_block1.conv1.weight",
+        "base.decoder_block1.bn1.bias",
+    ):
+        with pytest.raises(ModelFileError, match=f"{name} of the checkpoint is"):
+            serving_tensors(state | {name: np.zeros((7, 1), np.float32)}, config)
     negative = {"base.bn0.running_var": -np.ones(1025, np.float32)}
     with pytest.raises(ModelFileError, match="negative"):
         serving_tensors(state | negative, config)
