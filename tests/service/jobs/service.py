@@ -138,7 +138,7 @@ class Service:
         (process,) = [process for process in self.processes if process.pid == pid]
         return process
 
-    def wait(self, job_id: str, *, timeout_s: float = 30.0, owner: str = LOCAL_OWNER) -> JobView:
+    def wait(self, job_id: str, *, timeout_s: float = 120.0, owner: str = LOCAL_OWNER) -> JobView:
         """Wait until a job has ended."""
         self.until(lambda: self.job(job_id, owner).status.final, timeout_s)
         return self.job(job_id, owner)
@@ -152,7 +152,7 @@ class Service:
             )
         )
 
-    def until(self, ask: Callable[[], T], timeout_s: float = 90.0) -> T:
+    def until(self, ask: Callable[[], T], timeout_s: float = 120.0) -> T:
         until = time.monotonic() + timeout_s
         while not (found := ask()):
             assert time.monotonic() < until, f"not in {timeout_s:g} s\n{self.logs()}"
