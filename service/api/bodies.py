@@ -10,17 +10,21 @@ RFC 7578, multipart/form-data.
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from stemwright.service.api.problems import ProblemError
+from stemwright.service.api.problems import ProblemError, invalid_fields
+
+_M = TypeVar("_M", bound=BaseModel)
 
 MAX_FIELD_BYTES = 1 << 16
 MAX_FIELDS = 100
@@ -140,6 +144,35 @@ async def read_small(request: Request, limit: int, timeout_s: float) -> bytes:
         if len(found) > limit:
             raise ProblemError("too_large", f"a body of this kind may have {limit} bytes")
     return bytes(found)
+
+
+async def read_json(request: Request, timeout_s: float, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ProblemError
+        It is none, too large, or stalls.
+    """
+    body = await read_small(request, limit, timeout_s)
+    try:
+        values = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProblemError("bad_request", "the body is no JSON") from None
+    if not isinstance(values, dict):
+        raise ProblemError("invalid", "the body is no JSON object", fields={"body": "is no object"})
+    return values
+
+
+async def read_model(request: Request, timeout_s: float, model: type[_M]) -> _M:
+    """Read a small JSON object that is to be a model; raises ProblemError if it is not."""
+    if media_type(request)[0] != "application/json":
+        raise ProblemError("unsupported_media_type", remedy="send application/json")
+    values = await read_json(request, timeout_s, MAX_FIELD_BYTES)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise invalid_fields(error) from None
 
 
 async def read_urlencoded(request: Request, timeout_s: float) -> Form:

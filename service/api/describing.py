@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from stemwright.service.api.problems import MEDIA_TYPE, FieldProblem, Problem, documented
 from stemwright.service.jobs.model import DetectWish, JobSpec, ProgressEvent
@@ -124,6 +125,17 @@ UPLOAD_BODY: dict[str, Any] = {
 }
 
 
+_BODIES: dict[str, type[BaseModel]] = {}
+"""Models that only bodies have, which FastAPI does not see; filled while the routes are defined."""
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that is a JSON object."""
+    _BODIES[model.__name__] = model
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
 # What can be done with the job of an answer.
 _JOB_LINKS = {
     name: {"operationId": name, "parameters": {"job_id": "$response.body#/id"}}
@@ -193,6 +205,7 @@ def install_openapi(app: FastAPI, settings: Settings) -> None:
                 servers=app.servers or None,
             )
             schemas = document["components"]["schemas"]
+            schemas |= {name: model.model_json_schema() for name, model in _BODIES.items()}
             schemas["NewUpload"]["properties"]["size"]["maximum"] = settings.max_upload_bytes
             app.openapi_schema = _completed(document, keys_required=settings.keys_required)
         return app.openapi_schema

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Match
@@ -322,6 +322,13 @@ def field_messages(errors: Sequence[Any]) -> dict[str, str]:
         place = [str(part) for part in error["loc"] if part not in _PLACES]
         fields[".".join(place) or str(error["loc"][0] if error["loc"] else "request")] = error["msg"]
     return fields
+
+
+def invalid_fields(error: ValidationError) -> ProblemError:
+    """Return the problem of what pydantic refused; never the values themselves."""
+    fields = field_messages(error.errors(include_url=False, include_input=False, include_context=False))
+    name, message = next(iter(fields.items()))
+    return ProblemError("invalid", f"{name}: {message}", fields=fields)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -12,18 +12,17 @@ from pydantic import ValidationError
 
 from stemwright.core.errors import OptionError
 from stemwright.service.api.bodies import (
-    MAX_JSON_BYTES,
     Form,
     Target,
     lingering,
     media_type,
+    read_json,
     read_multipart,
-    read_small,
     read_urlencoded,
     split_once,
 )
 from stemwright.service.api.context import Caller, Service, in_thread
-from stemwright.service.api.problems import ProblemError, field_messages
+from stemwright.service.api.problems import ProblemError, invalid_fields
 from stemwright.service.api.uploads import Receiver
 from stemwright.service.jobs.model import JobSpec, Submitted
 
@@ -130,16 +129,14 @@ def parse_spec(values: Mapping[str, Any]) -> JobSpec:
     try:
         return JobSpec.model_validate(values)
     except ValidationError as error:
-        fields = field_messages(error.errors(include_url=False, include_input=False, include_context=False))
-        name, message = next(iter(fields.items()))
-        raise ProblemError("invalid", f"{name}: {message}", fields=fields) from None
+        raise invalid_fields(error) from None
 
 
 async def _read(request: Request, service: Service, caller: Caller) -> _Wanted:
     timeout_s = service.settings.body_timeout_s
     kind, _ = media_type(request)
     if kind == "application/json":
-        return _Wanted(values=_json(await read_small(request, MAX_JSON_BYTES, timeout_s)))
+        return _Wanted(values=await read_json(request, timeout_s))
     if kind == "application/x-www-form-urlencoded":
         return _Wanted(values=form_values(await read_urlencoded(request, timeout_s)))
     if kind != "multipart/form-data":
@@ -187,16 +184,6 @@ def form_values(form: Form) -> dict[str, Any]:
             raise ProblemError("invalid", f"{name} came twice", fields={name: "came twice"})
         elif given:
             values[name] = given[0]
-    return values
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProblemError("bad_request", "the body is no JSON") from None
-    if not isinstance(values, dict):
-        raise ProblemError("invalid", "the body is no JSON object", fields={"body": "is no object"})
     return values
 
 

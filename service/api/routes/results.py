@@ -159,6 +159,35 @@ async def get_stem(
     return await send_file(request, service.storage, served(job, find_stem(job, name)), disposition)
 
 
+@router.head(
+    "/v1/jobs/{job_id}/stems/{name}",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Size, tag and type of the file.",
+            "content": {},
+            "headers": {header: {"schema": {"type": "string"}} for header in _FILE_HEADERS},
+        },
+        206: {"description": "The same of a part.", "content": {}},
+        304: {"description": "You have it already."},
+        **documented(
+            NotFoundError, "stem_not_found", "not_finished", "range_not_satisfiable", "invalid", BusyError
+        ),
+    },
+    summary="Ask for a stem's size",
+)
+async def get_stem_head(
+    request: Request,
+    job_id: JobId,
+    name: Name,
+    service: ServiceDep,
+    caller: CallerDep,
+    disposition: DispositionQuery = "inline",
+) -> Response:
+    """Answer as to GET, without the bytes."""
+    return await get_stem(request, job_id, name, service, caller, disposition)
+
+
 @router.get(
     "/v1/jobs/{job_id}/archive.zip",
     response_class=StreamingResponse,

@@ -4,7 +4,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from stemwright.service.api.bodies import read_model
 from stemwright.service.api.context import SESSION_COOKIE, CallerDep, ServiceDep, in_thread
+from stemwright.service.api.describing import json_body
 from stemwright.service.api.problems import ProblemError, documented
 from stemwright.service.errors import BusyError
 
@@ -41,12 +43,22 @@ class SessionView(BaseModel):
             "description": "The cookie is set.",
             "headers": {"Set-Cookie": {"schema": {"type": "string"}}},
         },
-        **documented("unauthenticated", "invalid", BusyError),
+        **documented(
+            "bad_request",
+            "unauthenticated",
+            "slow_client",
+            "too_large",
+            "unsupported_media_type",
+            "invalid",
+            BusyError,
+        ),
     },
+    openapi_extra=json_body(Login),
     summary="Log in",
 )
-async def log_in(request: Request, login: Login, service: ServiceDep) -> Response:
+async def log_in(request: Request, service: ServiceDep) -> Response:
     """Exchange an API key for a cookie that scripts cannot read, and the token that goes with it."""
+    login = await read_model(request, service.settings.body_timeout_s, Login)
     key_id = await in_thread(service.keys.authenticate, login.key)
     if key_id is None:
         raise ProblemError("unauthenticated", "the API key is not valid", "it may have been revoked")

@@ -7,9 +7,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from stemwright.core.errors import ResourceError
-from stemwright.service.api.bodies import blocks, declared_length, lingering, media_type
+from stemwright.service.api.bodies import blocks, declared_length, lingering, media_type, read_model
 from stemwright.service.api.context import CallerDep, ServiceDep
-from stemwright.service.api.describing import UPLOAD_BODY, UPLOAD_LINKS
+from stemwright.service.api.describing import UPLOAD_BODY, UPLOAD_LINKS, json_body
 from stemwright.service.api.problems import ProblemError, documented
 from stemwright.service.api.uploads import Upload
 from stemwright.service.errors import BusyError, NotFoundError
@@ -90,12 +90,22 @@ def _answer(upload: Upload, status: int = 200, headers: dict[str, str] | None = 
                 **_OFFSET_HEADER,
             },
         },
-        **documented("too_large", "invalid", BusyError, ResourceError),
+        **documented(
+            "bad_request",
+            "slow_client",
+            "too_large",
+            "unsupported_media_type",
+            "invalid",
+            BusyError,
+            ResourceError,
+        ),
     },
+    openapi_extra=json_body(NewUpload),
     summary="Begin an upload",
 )
-async def begin_upload(request: Request, new: NewUpload, service: ServiceDep, caller: CallerDep) -> Response:
+async def begin_upload(request: Request, service: ServiceDep, caller: CallerDep) -> Response:
     """Announce a file; its bytes come by PATCH, in as many requests as you like."""
+    new = await read_model(request, service.settings.body_timeout_s, NewUpload)
     upload = await service.uploads.create(caller.owner, new.filename, new.size)
     location = f"{request.scope.get('root_path', '')}/v1/uploads/{upload.id}"
     return _answer(upload, 201, {"Location": location})

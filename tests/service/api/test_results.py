@@ -40,6 +40,15 @@ def test_a_stem_comes_whole_by_its_name_or_its_files(client: httpx.Client, url: 
         assert answer.headers["content-length"] == str(len(DATA))
 
 
+def test_a_head_tells_all_but_the_bytes(client: httpx.Client, url: str) -> None:
+    whole, head = client.get(f"{url}/stems/vocals"), client.head(f"{url}/stems/vocals")
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "etag", "content-type", "content-disposition", "accept-ranges"):
+        assert head.headers[name] == whole.headers[name]
+    part = client.head(f"{url}/stems/vocals", headers={"Range": "bytes=0-9"})
+    assert (part.status_code, part.headers["content-length"]) == (206, "10")
+
+
 @pytest.mark.parametrize(
     ("header", "start", "end"),
     [

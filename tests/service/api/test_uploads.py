@@ -80,6 +80,14 @@ def test_sizes_beyond_the_limit_are_refused_at_once(client: httpx.Client) -> Non
     problem(client.post("/v1/uploads", json={"size": 5, "path": "/etc"}), 422, "invalid")
 
 
+def test_a_beginning_that_is_none_is_refused(client: httpx.Client) -> None:
+    kind = {"Content-Type": "application/json"}
+    problem(client.post("/v1/uploads", content=b"{", headers=kind), 400, "bad_request")
+    problem(client.post("/v1/uploads", content=b"[]", headers=kind), 422, "invalid")
+    problem(client.post("/v1/uploads", content=b" " * 70_000 + b"{}", headers=kind), 413, "too_large")
+    problem(client.post("/v1/uploads", data={"size": "5"}), 415, "unsupported_media_type")
+
+
 def test_bad_headers_are_refused(client: httpx.Client) -> None:
     url = _begin(client, 10)
     problem(client.patch(url, content=b"x", headers=_BYTES), 422, "invalid")
