@@ -19,6 +19,7 @@ from stemwright.service.jobs.model import Stage
 from stemwright.service.jobs.stages import Workshop
 from stemwright.service.jobs.truth import APPLICATION, STREAM, VERSION, WORKFLOW
 from stemwright.service.jobs.watching import watched
+from stemwright.service.logs import set_job_id
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -165,9 +166,11 @@ class JobEngine:
         with self._lock:
             self._current = attempt
             self._idle.clear()
+        set_job_id(attempt.job_id)
         try:
             yield
         finally:
+            set_job_id("")
             with self._lock:
                 self._current = None
                 self._idle.set()
