@@ -1,12 +1,14 @@
 """The work of `stemwright detect`."""
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from stemwright.core.audio.source import open_source
+from stemwright.core.audio.source import AudioInfo, open_source
 from stemwright.models.query.detection import ClassActivity, detect
 from stemwright.models.sessions.runtimes.contract import SessionOptions
 from stemwright.models.taggers.session import tagger_session
@@ -43,8 +45,8 @@ def detect_sounds(request: Request) -> None:
     if request.picture is not None:
         picture_format(request.picture)  # a wrong name is told before the work
     tagger = tagger_session(request.tagger, SessionOptions(device=request.device, threads=request.threads))
-    with open_source(request.recording) as source:
-        name, detection = source.name, detect(source, tagger)
+    with open_source(request.recording) as source, _bar(source.info) as report:
+        name, detection = source.name, detect(source, tagger, progress=report)
     if request.level is None:
         shown = detection.strongest(request.top, threshold=request.threshold)
     else:
@@ -55,6 +57,21 @@ def detect_sounds(request: Request) -> None:
         print_json_line({"input": request.recording} | detection.as_dict(shown, threshold=request.threshold))
     else:
         _print_table(name, shown, detection.duration_s)
+
+
+@contextlib.contextmanager
+def _bar(info: AudioInfo) -> Iterator[Callable[[float], None]]:
+    """Show on standard error, where it is a terminal, how many seconds were heard."""
+    if not sys.stderr.isatty():
+        yield lambda seconds: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    total = None if info.frames is None else info.frames / info.sample_rate
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("hearing", total=total)
+        yield lambda seconds: progress.update(task, completed=seconds)
 
 
 def _print_table(name: str, shown: Sequence[ClassActivity], duration_s: float) -> None:
