@@ -273,7 +273,7 @@ def remove(
 
     store = ModelStore()
     if name not in store.names():
-        raise store.not_found(name)
+        store.remove(name)  # tells why it cannot be removed
     if not yes:
         if not someone_there():
             raise OptionError(f"nobody is there to confirm the removal of {name}", "give --yes")

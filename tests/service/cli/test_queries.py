@@ -209,3 +209,32 @@ def test_detect_with_the_tagger_that_is_shipped(asked: Workshop) -> None:
     ended = asked.run("detect", scene(), "--json", "--device", "cpu", "--top", "3")
     (data,) = ended.rows
     assert data["tagger"] == "yamnet" and len(data["classes"]) == 3
+
+
+# models
+
+
+def test_taggers_are_listed_shown_and_verified(asked: Workshop) -> None:
+    rows = {row["name"]: row for row in json.loads(asked.run("models", "list", "--json").out)["models"]}
+    assert (rows["yamnet"]["state"], rows["yamnet"]["kind"]) == ("installed", "tagger")
+    assert rows["ears"]["kind"] == "tagger" and rows["asked"]["kind"] == "model"
+    table = {line.split()[0]: line for line in asked.run("models", "list").lines}
+    assert "(tagger)" in table["ears"] and "(by query)" in table["asked"]
+    facts = json.loads(asked.run("models", "info", "yamnet", "--json").out)
+    assert len(facts["manifest"]["classes"]) == 521 and "stems" not in facts["manifest"]
+    for name in ("yamnet", "ears", "asked"):
+        assert asked.run("models", "verify", name).out == f"{name}: ok\n"
+    refused = asked.run("models", "remove", "yamnet", "--yes")
+    assert refused.code == 2 and refused.shows_error("part of stemwright")
+    assert asked.run("models", "remove", "ears", "--yes").out == "ears\n"
+
+
+def test_a_tagger_separates_nothing(asked: Workshop) -> None:
+    ended = asked.separate(scene(), "-o", "out", model="ears")
+    assert ended.code == 2 and ended.shows_error("ears is a tagger", "stemwright detect --tagger ears")
+
+
+def test_the_models_tagger_has_to_be_installed(asked: Workshop) -> None:
+    asked.run("models", "remove", "ears", "--yes")
+    ended = asked.separate(scene(), "-o", "out", "--query", "dog", model="asked")
+    assert ended.code == 2 and ended.shows_error("no model named 'ears' is installed")
