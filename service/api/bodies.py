@@ -9,7 +9,6 @@ RFC 7578, multipart/form-data.
 """
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -36,9 +35,6 @@ BLOCK_BYTES = 1 << 20
 # A body slower than this, once it has had the time of `grace`, only holds a connection.
 _LEAST_BYTES_PER_S = 1024
 _SLOW_GRACE_S = 60.0
-# An answer sent before the body was read is lost where the client still sends: so some is read and dropped.
-_LINGER_BYTES = 8 << 20
-_LINGER_S = 1.0
 
 
 class Target(Protocol):
@@ -108,24 +104,6 @@ async def blocks(request: Request, timeout_s: float) -> AsyncIterator[bytes]:
             raise ProblemError("slow_client", headers={"Connection": "close"})
         if block:
             yield block
-
-
-@contextlib.asynccontextmanager
-async def lingering(request: Request) -> AsyncIterator[None]:
-    """Read and drop a little of the rest of a body that is refused, so that the answer arrives."""
-    try:
-        yield
-    except ProblemError as problem:
-        if problem.code == "slow_client" or "expect" in request.headers:
-            raise  # nothing comes, or nothing will
-        with contextlib.suppress(Exception):  # a refused body's own faults are of no interest any more
-            async with asyncio.timeout(_LINGER_S):
-                dropped = 0
-                async for block in request.stream():
-                    dropped += len(block)
-                    if dropped > _LINGER_BYTES:
-                        break
-        raise
 
 
 async def read_small(request: Request, limit: int, timeout_s: float) -> bytes:

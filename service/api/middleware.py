@@ -3,6 +3,8 @@
 Written against ASGI itself, as wrapping would buffer or delay streams.
 """
 
+import asyncio
+import contextlib
 import logging
 import re
 import secrets
@@ -21,10 +23,14 @@ from stemwright.service.logs import request_id, set_job_id, set_request_id
 _ACCESS = logging.getLogger("stemwright.access")
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BAD_REQUEST, _TIMEOUT = 400, 408
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 # Whoever closed before the answer was ready: no status was sent.
 _CLOSED_BY_CLIENT = 499
+# An answer sent before the body was read is lost where the client still sends: so some is read and dropped.
+_LINGER_BYTES = 8 << 20
+_LINGER_S = 1.0
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -94,18 +100,32 @@ class _Exchange:
         self._send = send
         self._begun = time.monotonic()
         self._bytes_in = 0
+        headers = Headers(scope=scope)
+        self._more_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        self._sends_unasked = "expect" not in headers
         self._bytes_out = 0
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._bytes_in += len(message.get("body", b""))
+        self._more_body = bool(message.get("more_body"))
         return message
+
+    async def _linger(self) -> None:
+        """Drop a little of the rest of a body that is refused."""
+        limit = self._bytes_in + _LINGER_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while self._more_body and self._bytes_in < limit:
+                    await self.receive()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
+            if self.status >= _BAD_REQUEST and self.status != _TIMEOUT and self._sends_unasked:
+                await self._linger()
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)

@@ -14,7 +14,6 @@ from stemwright.core.errors import OptionError
 from stemwright.service.api.bodies import (
     Form,
     Target,
-    lingering,
     media_type,
     read_json,
     read_multipart,
@@ -63,8 +62,7 @@ async def submit(
         The request cannot be met.
     """
     key = _idempotency_key(request)
-    async with lingering(request):
-        wanted = await _read(request, service, caller)
+    wanted = await _read(request, service, caller)
     taken = False
     try:
         wanted.values = (meant or _as_job)(wanted.values)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import RowMapping, insert, select, update
 from starlette.requests import ClientDisconnect
 
 from stemwright.service.api.bodies import BLOCK_BYTES, too_large
@@ -30,7 +30,6 @@ from stemwright.service.storage import (
     Storage,
     guard_free_space,
     upload_part_key,
-    upload_prefix,
 )
 
 # A PATCH is stored in parts of this size: what is lost when this process is killed is at most one.
@@ -227,8 +226,7 @@ class Uploads:
         await asyncio.shield(to_thread.run_sync(self._remove, upload.id, abandon_on_cancel=False))
 
     def _remove(self, upload_id: str) -> None:
-        self._storage.delete_tree(upload_prefix(upload_id))
-        self._write(delete(UPLOADS).where(UPLOADS.c.id == upload_id))
+        drop_upload(self._database, self._storage, upload_id)  # but not from under a job
 
     async def receive(self, owner: str, filename: str) -> "Receiver":
         """Begin an upload whose bytes all come in this request."""

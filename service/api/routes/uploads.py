@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from stemwright.core.errors import ResourceError
-from stemwright.service.api.bodies import blocks, declared_length, lingering, media_type, read_model
+from stemwright.service.api.bodies import blocks, declared_length, media_type, read_model
 from stemwright.service.api.context import CallerDep, ServiceDep
 from stemwright.service.api.describing import UPLOAD_BODY, UPLOAD_LINKS, json_body
 from stemwright.service.api.problems import ProblemError, documented
@@ -167,16 +167,15 @@ async def append_bytes(
 
     At another offset the answer is 409, and its `Upload-Offset` is the right one.
     """
-    async with lingering(request):
-        if media_type(request)[0] not in ("application/octet-stream", "application/offset+octet-stream"):
-            raise ProblemError("unsupported_media_type", remedy="send the bytes as application/octet-stream")
-        upload = await service.uploads.append(
-            upload_id,
-            caller.owner,
-            int(upload_offset),
-            blocks(request, service.settings.body_timeout_s),
-            declared_length(request),
-        )
+    if media_type(request)[0] not in ("application/octet-stream", "application/offset+octet-stream"):
+        raise ProblemError("unsupported_media_type", remedy="send the bytes as application/octet-stream")
+    upload = await service.uploads.append(
+        upload_id,
+        caller.owner,
+        int(upload_offset),
+        blocks(request, service.settings.body_timeout_s),
+        declared_length(request),
+    )
     return _answer(upload)
 
 

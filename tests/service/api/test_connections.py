@@ -85,6 +85,16 @@ def test_a_length_beyond_the_limit_is_refused_before_the_body(site: Site, key: s
         assert answer.status == 413
 
 
+def test_a_refusal_arrives_though_the_client_still_sends(site: Site) -> None:
+    with _connected(site) as connection:
+        connection.sendall(_head("swk_wrong", "Content-Length: 4000000"))
+        for _ in range(40):
+            connection.sendall(bytes(100_000))
+        answer = _answer(connection)
+        assert answer.status == 401
+        assert b"unauthenticated" in answer.read()
+
+
 def test_an_aborted_upload_leaves_nothing(site: Site, key: str) -> None:
     files, uploads = site.stored(), site.uploads()
     with _connected(site) as connection:
