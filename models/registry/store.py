@@ -204,6 +204,16 @@ class ModelStore:
         staging.put_in_place(self.root, manifest.name, staged)
         return self.find_any(manifest.name)
 
+    def check_removable(self, name: str) -> None:
+        """Raise what `remove` would raise for a name, and remove nothing."""
+        if self._is_shipped(name):
+            raise OptionError(f"{name} is a part of stemwright", "leave it: unused, it costs nothing")
+        if name not in self.names():
+            raise self.not_found(name)
+        owners = self._bags_with(name)
+        if owners:
+            raise OptionError(f"{name} is a member of {owners[0]}", f"remove {owners[0]} instead")
+
     def remove(self, name: str) -> tuple[str, ...]:
         """Remove a model; a bag goes with those of its own members (`BAG.x`) that no other bag needs.
 
@@ -219,15 +229,7 @@ class ModelStore:
         OptionError
             A bag that stays needs this model.
         """
-        if self._is_shipped(name):
-            raise OptionError(
-                f"{name} is a part of stemwright", "leave it; it costs nothing unless it is used"
-            )
-        if name not in self.names():
-            raise self.not_found(name)
-        owners = self._bags_with(name)
-        if owners:
-            raise OptionError(f"{name} is a member of {owners[0]}", f"remove {owners[0]} instead")
+        self.check_removable(name)
         removed = [name]
         members = self._own_members(name)
         self._discard(name)

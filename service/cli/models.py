@@ -272,8 +272,7 @@ def remove(
     from stemwright.service.cli.pulling import confirm, someone_there
 
     store = ModelStore()
-    if name not in store.names():
-        store.remove(name)  # tells why it cannot be removed
+    store.check_removable(name)
     if not yes:
         if not someone_there():
             raise OptionError(f"nobody is there to confirm the removal of {name}", "give --yes")
