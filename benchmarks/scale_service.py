@@ -60,10 +60,16 @@ def finished(service: Service) -> int:
         )
 
 
+def processor_s(pid: int) -> float:
+    """Return the processor time of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def throughput(kind: str, workers: int, job_s: float) -> None:
     """Measure jobs an hour."""
     model = f"slow-{round(1000 * job_s / CHUNKS)}"
-    count = 12 * workers
+    count = 8 * workers
     with tempfile.TemporaryDirectory() as folder, backend(kind) as place:
         with Service.open(Path(folder), place, default_model=model, max_queued_per_key=10**6) as service:
             for _ in range(workers):
@@ -71,15 +77,18 @@ def throughput(kind: str, workers: int, job_s: float) -> None:
             warm = [service.submit(model, chunks=CHUNKS) for _ in range(workers)]
             for job in warm:
                 service.wait(job, timeout_s=180)
+            pids = [process.pid for process in service.processes]
+            busy = sum(map(processor_s, pids))
             done, began = finished(service), time.monotonic()
             for _ in range(count):
                 service.submit(model, chunks=CHUNKS)
             service.until(lambda: finished(service) == done + count, 600)
             seconds = time.monotonic() - began
+            busy = sum(map(processor_s, pids)) - busy
             print(
                 f"{kind}, {workers} workers: {count} jobs of {job_s:g} s in {seconds:.1f} s,"
                 f" {3600 * count / seconds:.0f} an hour, {seconds * workers / count - job_s:.2f} s beyond"
-                f" each; load {os.getloadavg()[0]:.1f}",
+                f" each, {busy / count:.2f} s of a processor each; load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
 
