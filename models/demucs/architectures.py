@@ -229,13 +229,21 @@ def shortened(architecture: Architecture) -> Architecture:
     )
 
 
-_LONG = (HDEMUCS, HDEMUCS_EARLY, DEMUCS_V3, DEMUCS_V3_PLAIN, DEMUCS_V2, DEMUCS_V2_48, DEMUCS_V1)
+_WITH_GRAPHS = (
+    HTDEMUCS,
+    HTDEMUCS_6S,
+    HDEMUCS,
+    HDEMUCS_EARLY,
+    DEMUCS_V2,
+    DEMUCS_V2_48,
+    DEMUCS_V1,
+    shortened(DEMUCS_V2),
+    shortened(DEMUCS_V2_48),
+    shortened(DEMUCS_V1),
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (HTDEMUCS, HTDEMUCS_6S, *_LONG, *map(shortened, _LONG))
-    }
+    {architecture.name: architecture for architecture in _WITH_GRAPHS}
 )
 """All that there are graphs for; of several with one network, the first is the reference's segment."""
 

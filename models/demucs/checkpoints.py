@@ -17,6 +17,8 @@ from stemwright.models.demucs.plain_states import plain_architecture
 
 _KNOWN = "known are the released networks of demucs v2, v3 and v4, and what was trained with their settings"
 
+_NONE = "a class of which no network has a graph"
+
 # Defaults of the constructors of demucs 4.1.0 for all arguments that change what the network
 # computes. Arguments that are not here do not (initialisation, training, dropout, the settings of
 # switched-off parts), or do not exist: the reference drops those.
@@ -243,7 +245,7 @@ def _decoder_branch(given: Mapping[str, Value]) -> bool:
 def _difference(config: NetworkConfig) -> str:
     """Tell the first setting in which a configuration differs from the nearest one known."""
     same_class = (a for a in ARCHITECTURES.values() if type(a.config) is type(config))
-    return min((_differing(config, architecture) for architecture in same_class), key=len)[0]
+    return min((_differing(config, architecture) for architecture in same_class), key=len, default=[_NONE])[0]
 
 
 def _differing(config: NetworkConfig, architecture: Architecture) -> list[str]:

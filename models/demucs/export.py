@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stemwright.core.errors import InternalError
 from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
-from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig
+from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig, PaperDemucsConfig
 from stemwright.models.demucs.network import HDemucs, HTDemucs, Network, build_network
 from stemwright.models.demucs.waveform.layers import trim_centre
 from stemwright.models.demucs.waveform.network import PaperDemucs, TimeDemucs
@@ -103,10 +103,10 @@ def position_codes(architecture: Architecture) -> tuple[Computed, ...]:
 def export_weightless(architecture: Architecture, *, verify: bool) -> WeightlessGraph:
     """Export an architecture without its weights; `verify` checks the recipes with other weights.
 
-    Waveform networks are exported in three narrow versions, from which the graph of the full width follows
+    The paper's networks are exported in three narrow versions, from which the graph of the full width follows
     (models/graphs/widening.py): v1 alone would need eight gigabytes otherwise.
     """
-    if architecture.hybrid:
+    if not isinstance(architecture.config, PaperDemucsConfig):
         return _export_as_it_is(architecture, verify=verify)
     narrow = {width: _export_as_it_is(_with_channels(architecture, width), verify=False) for width in WIDTHS}
     if verify:

@@ -64,9 +64,7 @@ def test_shipped_graph_is_neutral(architecture: Architecture) -> None:
     assert names.isdisjoint({"Shape", "ConstantOfShape", "Range", "If", "Loop", "Scan", "Einsum"})
 
 
-@pytest.mark.parametrize(
-    ("name", "given"), [("demucs_v2_10s", 447_146), ("demucs_v1_10s", 451_924), ("demucs_v3_10s", 441_002)]
-)
+@pytest.mark.parametrize(("name", "given"), [("demucs_v2_10s", 447_146), ("demucs_v1_10s", 451_924)])
 def test_waveform_networks_hear_context_around_their_segment(name: str, given: int) -> None:
     plan = ARCHITECTURES[name].plan
     assert (plan.input_samples, plan.output_samples) == (given, 441_000)

@@ -35,7 +35,6 @@ CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
         {"sources": list(SIX_STEMS), "dconv_mode": 3, "segment": Fraction(39, 5)},
     ),
     "hdemucs": ("demucs.hdemucs.HDemucs", {"sources": STEMS}),
-    "demucs_v3": ("demucs.demucs.Demucs", {"sources": STEMS}),
 }
 
 

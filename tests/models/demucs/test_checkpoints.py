@@ -14,7 +14,7 @@ from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.demucs import checkpoints
 from stemwright.models.demucs.architectures import SIX_STEMS
 from stemwright.models.demucs.checkpoints import architecture_of, config_of
-from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig
+from stemwright.models.demucs.configs import HDemucsConfig, HTDemucsConfig, TimeDemucsConfig
 from tests.support.demucs_files import RELEASED_HTDEMUCS, STEMS
 
 HT, HD, D3 = "demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs"
@@ -42,8 +42,6 @@ def defaults_of(klass: type) -> dict[str, Any]:
         (checkpoint(HD, sources=STEMS, segment=44, samplerate=44100), "hdemucs"),
         (checkpoint(HD, sources=STEMS, hybrid_old=True), "hdemucs_early"),
         (checkpoint("demucs.wdemucs.WDemucs", sources=STEMS), "hdemucs"),
-        (checkpoint(D3, STEMS), "demucs_v3"),
-        (checkpoint(D3, sources=STEMS, normalize=False, segment=44), "demucs_v3_plain"),
     ],
 )
 def test_released_networks(given: Checkpoint, name: str) -> None:
@@ -152,9 +150,19 @@ def test_config_of_a_small_network() -> None:
 def test_the_user_may_say_which_it_is() -> None:
     plain = Checkpoint(tensors={}, kind="torch", like="demucs_v2_10s")
     assert architecture_of(plain).name == "demucs_v2_10s"
-    short = dataclasses.replace(checkpoint(HD, sources=STEMS), like="hdemucs_10s")
-    assert architecture_of(short).name == "hdemucs_10s"
-    wrong = dataclasses.replace(checkpoint(HD, sources=STEMS), like="demucs_v3")
-    with pytest.raises(ModelFileError, match="not demucs_v3") as caught:
+    early = dataclasses.replace(checkpoint(HD, sources=STEMS, hybrid_old=True), like="hdemucs_early")
+    assert architecture_of(early).name == "hdemucs_early"
+    wrong = dataclasses.replace(checkpoint(HD, sources=STEMS), like="hdemucs_early")
+    with pytest.raises(ModelFileError, match="not hdemucs_early") as caught:
         architecture_of(wrong)
     assert "--like" in caught.value.remedy
+
+
+def test_settings_of_version_3_in_the_time_domain() -> None:
+    assert config_of(checkpoint(D3, STEMS)) == TimeDemucsConfig()
+    given = checkpoint(D3, sources=STEMS, normalize=False, resample=False, channels=48, dconv_mode=3)
+    assert config_of(given) == TimeDemucsConfig(
+        channels=48, normalise=False, resample=False, decoder_branch=True
+    )
+    with pytest.raises(ModelFileError, match="lstm_layers"):
+        config_of(checkpoint(D3, STEMS, lstm_layers=2))
