@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 
@@ -33,6 +34,7 @@ from stemwright.service.jobs.board import JobBoard
 from stemwright.service.keys import KeyStore
 from stemwright.service.settings import Settings
 
+_LOG = logging.getLogger(__name__)
 DESCRIPTION = """\
 Recordings go in, stems come out. `POST /v1/jobs` with a file, follow `/v1/jobs/{id}/events`, get
 `/v1/jobs/{id}/stems/vocals`. Every error is a problem document (RFC 9457) with a stable `code`.
@@ -102,6 +104,8 @@ def _telemetry() -> TelemetryConfig:
     """Trace requests where OpenTelemetry's SDK is installed and told where to send the spans."""
     wanted = any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ)
     there = wanted and importlib.util.find_spec("opentelemetry.sdk") is not None
+    if wanted and not there:
+        _LOG.warning("OTEL_EXPORTER_OTLP... is set, but opentelemetry-sdk is not installed: no traces")
     return TelemetryConfig(
         tracing=there, metrics=False, logs=False, operation_spans=False, auto_configure=there
     )

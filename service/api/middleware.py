@@ -16,8 +16,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stemwright.service.api.kinds import KINDS
 from stemwright.service.api.metrics import Metrics
-from stemwright.service.api.problems import KINDS, problem_response, unexpected
+from stemwright.service.api.problems import problem_response, unexpected
 from stemwright.service.logs import request_id, set_job_id, set_request_id
 
 _ACCESS = logging.getLogger("stemwright.access")

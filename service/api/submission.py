@@ -13,14 +13,13 @@ from pydantic import ValidationError
 from stemwright.core.errors import OptionError
 from stemwright.service.api.bodies import (
     Form,
-    Target,
     media_type,
     read_json,
-    read_multipart,
     read_urlencoded,
     split_once,
 )
 from stemwright.service.api.context import Caller, Service, in_thread
+from stemwright.service.api.multipart import Target, read_multipart
 from stemwright.service.api.problems import ProblemError, invalid_fields
 from stemwright.service.api.uploads import Receiver
 from stemwright.service.jobs.model import JobSpec, Submitted
@@ -83,10 +82,6 @@ async def _take(service: Service, caller: Caller, wanted: _Wanted, key: str | No
     if "query_audio" in wanted.received:
         values["query_audio"] = wanted.received["query_audio"].upload.id
     spec = parse_spec(values)
-    if spec.query_audio is not None and "query_audio" not in wanted.received:
-        example = await service.uploads.get(spec.query_audio, caller.owner)
-        if not example.complete:
-            raise ProblemError("invalid", fields={"query_audio": "that upload is not complete"})
     stems = spec.stems or ((spec.two_stems,) if spec.two_stems is not None else ())
     model = spec.model or service.settings.default_model
     if spec.detect is None:

@@ -9,8 +9,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,8 @@ from anyio import to_thread
 from sqlalchemy import RowMapping, insert, select, update
 from starlette.requests import ClientDisconnect
 
-from stemwright.service.api.bodies import BLOCK_BYTES, too_large
+from stemwright.service.api.bodies import too_large
+from stemwright.service.api.parts import Part
 from stemwright.service.api.problems import ProblemError
 from stemwright.service.errors import NotFoundError
 from stemwright.service.jobs.database import Database
@@ -26,14 +26,10 @@ from stemwright.service.jobs.ending import drop_upload
 from stemwright.service.jobs.schema import UPLOADS
 from stemwright.service.settings import Settings
 from stemwright.service.storage import (
-    FileSink,
     Storage,
     guard_free_space,
-    upload_part_key,
 )
 
-# A PATCH is stored in parts of this size: what is lost when this process is killed is at most one.
-_PART_BYTES = 64 << 20
 _MAX_NAME = 255
 UNNAMED = "upload"
 
@@ -173,7 +169,7 @@ class Uploads:
         pending = aiter(blocks)
         more = True
         while more:
-            part = _Part(self._storage, upload.id, received)
+            part = Part(self._storage, upload.id, received)
             await part.open()
             failure: BaseException | None = None
             try:
@@ -231,7 +227,7 @@ class Uploads:
     async def receive(self, owner: str, filename: str) -> "Receiver":
         """Begin an upload whose bytes all come in this request."""
         upload = await self.create(owner, filename)
-        part = _Part(self._storage, upload.id, 0)
+        part = Part(self._storage, upload.id, 0)
         await part.open()
         return Receiver(self, upload, part, self._settings.max_upload_bytes)
 
@@ -269,7 +265,7 @@ class Receiver:
         Bytes so far.
     """
 
-    def __init__(self, uploads: Uploads, upload: Upload, part: "_Part", most: int) -> None:
+    def __init__(self, uploads: Uploads, upload: Upload, part: Part, most: int) -> None:
         self.upload = upload
         self.size = 0
         self._uploads = uploads
@@ -308,70 +304,3 @@ class Receiver:
         """Keep nothing."""
         await self._part.drop()
         await self._uploads.discard(self.upload)
-
-
-class _Part:
-    """One file of the storage while it is written, from threads."""
-
-    def __init__(self, storage: Storage, upload_id: str, offset: int) -> None:
-        self._context: AbstractContextManager[FileSink] | None = storage.writer(
-            upload_part_key(upload_id, offset)
-        )
-        self._sink: FileSink | None = None
-        self._size = 0
-
-    async def open(self) -> None:
-        assert self._context is not None  # opened once
-        self._sink = await to_thread.run_sync(self._context.__enter__)
-
-    async def write(self, data: bytes) -> None:
-        assert self._sink is not None  # opened first
-        await to_thread.run_sync(self._sink.write, data)
-        self._size += len(data)
-
-    async def fill(self, blocks: AsyncIterator[bytes], most: int) -> bool:
-        """Write until the part is full; return whether more may come."""
-        buffer = bytearray()
-        try:
-            while self._size + len(buffer) < min(_PART_BYTES, most):
-                block = await anext(blocks, None)
-                if block is None:
-                    return False
-                buffer += block
-                if self._size + len(buffer) > most:
-                    del buffer[most - self._size :]
-                    raise ProblemError("too_large", "more bytes than were announced")
-                if len(buffer) >= BLOCK_BYTES:
-                    await self._drain(buffer)
-        finally:
-            await self._drain(buffer)
-        return True
-
-    async def _drain(self, buffer: bytearray) -> None:
-        if buffer:
-            data = bytes(buffer)
-            buffer.clear()
-            await self.write(data)
-
-    async def keep(self) -> int:
-        """Put the file in place, if it has any bytes; return them."""
-        if self._size == 0:
-            await self.drop()
-            return 0
-        context, self._context = self._context, None
-        if context is not None:
-            await to_thread.run_sync(context.__exit__, None, None, None)
-        return self._size
-
-    async def drop(self) -> None:
-        """Leave nothing of it."""
-        context, self._context = self._context, None
-        if context is None or self._sink is None:
-            return
-        gone = _DroppedError()
-        with contextlib.suppress(_DroppedError):
-            await asyncio.shield(to_thread.run_sync(context.__exit__, _DroppedError, gone, None))
-
-
-class _DroppedError(Exception):
-    """Tells a writer to keep nothing."""

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from stemwright.core.errors import StemwrightError
 from stemwright.service.api.context import CallerDep, Service, ServiceDep, in_thread
+from stemwright.service.api.kinds import KINDS
 from stemwright.service.api.metrics import CONTENT_TYPE
-from stemwright.service.api.problems import KINDS, documented, problem_response
+from stemwright.service.api.problems import documented, problem_response
 from stemwright.service.errors import BusyError
 
 router = APIRouter(tags=["operation"])

@@ -10,7 +10,8 @@ import pytest
 from stemwright.core import errors as core_errors
 from stemwright.core.errors import StemwrightError
 from stemwright.service import errors as service_errors
-from stemwright.service.api.problems import KINDS, documented
+from stemwright.service.api.kinds import KINDS
+from stemwright.service.api.problems import documented
 from stemwright.service.api.routes.separate import _STATUS_OF
 from tests.service.api.site import Site
 
