@@ -194,6 +194,13 @@ class JobEngine:
         with self._failing(attempt):
             self._stage(attempt, "publish", lambda *_: self._workshop.publish(attempt, made))
             self._ledger.succeed(attempt, stems=made["stems"], result=made["result"])
+            _LOG.info(
+                "job %s of model %s succeeded: %.1f s of audio in %.1f s",
+                attempt.job_id,
+                attempt.spec.model,
+                made["seconds"],
+                made["result"]["wall_seconds"],
+            )
         try:
             self._workshop.tidy(attempt)
         except StemwrightError:

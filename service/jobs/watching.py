@@ -1,6 +1,7 @@
 """Work in a thread of its own while another keeps telling how it goes, and stops it when it may not go on."""
 
 import concurrent.futures
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,8 @@ def watched(work: Callable[[Gauge, CancelToken], T], beat: Callable[[float], Non
     gauge, cancel = Gauge(), CancelToken()
     beat(0.0)
     with ThreadPoolExecutor(1, thread_name_prefix="stemwright-stage") as pool:
-        future = pool.submit(work, gauge, cancel)
+        # with this thread's context, so that what it logs carries the job's id
+        future = pool.submit(contextvars.copy_context().run, work, gauge, cancel)
         try:
             while not concurrent.futures.wait([future], timeout=every_s).done:
                 beat(gauge.fraction)
