@@ -247,6 +247,24 @@ def test_an_unfinished_or_foreign_upload_makes_no_job(client: httpx.Client, othe
     problem(other.post("/v1/jobs", json={"upload_id": _upload(client)}), 404, "not_found")
 
 
+def test_an_example_of_the_sound_comes_beside_the_recording(site: Site, client: httpx.Client) -> None:
+    files = {"file": ("song.wav", WAV), "query_audio": ("bark.wav", WAV[::-1])}
+    answer = _submit(client, {"model": "sounds", "query": "dog bark, /m/04rlf"}, files=files)
+    assert answer.status_code == 202, answer.text
+    spec = answer.json()["spec"]
+    assert spec["query"] == ["dog bark", "/m/04rlf"]
+    example = f"uploads/{spec['query_audio']}/{0:016d}"
+    assert site.service.storage.read_bytes(example) == WAV[::-1]
+    job = answer.headers["location"]
+    files_of_both = {path for path in site.stored() if path.startswith("uploads/")}
+    assert client.delete(job).status_code == 204
+    assert len(files_of_both - site.stored()) == 2  # both go with it
+    sent = _upload(client, WAV[::-1])
+    by_id = _submit(client, {"model": "sounds", "query_audio": sent})
+    assert by_id.json()["spec"]["query_audio"] == sent
+    problem(_submit(client, {"model": "sounds", "query_audio": "nope"}), 404, "not_found")
+
+
 def test_limits_of_a_key_are_429(site: Site) -> None:
     from tests.service.api.site import open_site
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stemwright.service.api import parts
 from stemwright.service.api.uploads import clean_name
 from tests.service.api.site import MAX_UPLOAD, Site, problem
 
@@ -142,6 +143,21 @@ def test_what_came_before_the_connection_broke_is_kept(site: Site) -> None:
         assert offset == 40_000
         assert _patch(client, url, offset, b"b" * 60_000).json()["complete"]
         assert _stored(site, url) == b"a" * 40_000 + b"b" * 60_000
+
+
+def test_a_large_piece_is_stored_in_parts_as_it_comes(
+    site: Site, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 50_000)
+    data = bytes(range(250)) * 3200
+    url = _begin(client, len(data))
+    blocks = [data[at : at + 7000] for at in range(0, len(data), 7000)]
+    answer = client.patch(url, content=iter(blocks), headers={**_BYTES, "Upload-Offset": "0"})
+    assert answer.json()["complete"]
+    prefix = "uploads/" + url.rpartition("/")[2]
+    sizes = site.service.storage.files(prefix)
+    assert len(sizes) > 3 and sum(sizes.values()) == len(data)
+    assert _stored(site, url) == data
 
 
 def test_two_writers_at_a_time_are_one_too_many(site: Site) -> None:
