@@ -133,6 +133,8 @@ def open_session(model: ModelFiles, options: SessionOptions) -> Session:
     if conflict is not None:
         _LOG.warning("%s; %s", conflict.message, conflict.remedy)
     unfit: dict[Provider, str] = {}
+    if any(tensor.dtype == "float64" for tensor in model.manifest.graph.state):
+        unfit["openvino"] = "it keeps states in single precision, whose sums drift over an hour"
     while True:
         choice = choose_device(options.device, unfit)
         threads = options.threads or usable_cores()
