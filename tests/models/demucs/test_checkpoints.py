@@ -42,6 +42,7 @@ def defaults_of(klass: type) -> dict[str, Any]:
         (checkpoint(HD, sources=STEMS, segment=44, samplerate=44100), "hdemucs"),
         (checkpoint(HD, sources=STEMS, hybrid_old=True), "hdemucs_early"),
         (checkpoint("demucs.wdemucs.WDemucs", sources=STEMS), "hdemucs"),
+        (checkpoint(D3, STEMS), "demucs_v3"),
     ],
 )
 def test_released_networks(given: Checkpoint, name: str) -> None:
