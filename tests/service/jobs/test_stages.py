@@ -8,17 +8,25 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stemwright.core.audio.encode import OutputFormat
+from stemwright.core.errors import OptionError
+from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
 from stemwright.service.cli.engine import track_options as asked_on_the_command_line
 from stemwright.service.cli.options import Choices
+from stemwright.service.jobs.database import Database
+from stemwright.service.jobs.ledger import Attempt
 from stemwright.service.jobs.model import JobSpec
-from stemwright.service.jobs.stages import placed, track_options
+from stemwright.service.jobs.stages import Workshop, placed, track_options
 from stemwright.service.jobs.supervisor import settings_environment
+from stemwright.service.jobs.warm import WarmEngines
+from stemwright.service.jobs.watching import Gauge
+from stemwright.service.storage import Storage, upload_part_key
 from stemwright.service.tracks import TrackOptions
 from tests.service.jobs.service import Service, recording
 from tests.support.paths import ROOT
 from tests.support.servers import Backend
 from tests.support.tiny_models import install_tiny_model
+from tests.support.tiny_taggers import install_tiny_asked_model, install_tiny_tagger
 
 CHOICES = {
     "models": ("m",), "weights": None, "stems": None, "two_stems": None, "residual": False,
@@ -84,3 +92,36 @@ def _command(*arguments: str, env: dict[str, str]) -> None:
     line = [sys.executable, "-m", "stemwright.service.cli", *arguments]
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_job_can_ask_for_sounds(tmp_path: Path) -> None:
+    install_tiny_tagger(tmp_path / "models", "ears")
+    install_tiny_asked_model(tmp_path / "models", "asked")
+    storage = Storage(str(tmp_path / "store"), scratch=tmp_path / "scratch")
+    for upload, seed in (("song", 0), ("example", 1)):
+        storage.write_bytes(upload_part_key(upload, 0), recording(30, seed=seed))
+    workshop = Workshop(
+        storage=storage,
+        database=Database.open(f"sqlite:///{tmp_path}/x.sqlite"),
+        engines=WarmEngines(tmp_path / "models", device="cpu", precision="float32", most=1),
+        scratch=tmp_path / "scratch",
+        max_audio_s=60,
+    )
+
+    def stems(**asked: object) -> list[str]:
+        spec = JobSpec.model_validate({"model": "asked", **asked})
+        attempt = Attempt(
+            job_id="j", owner="o", name="song.wav", upload_id="song", run="r", number=1, spec=spec
+        )
+        try:
+            return [stem["name"] for stem in workshop.separate(attempt, Gauge(), CancelToken())["stems"]]
+        finally:
+            workshop.drop_attempt(attempt)
+
+    assert stems(query=("Dog",)) == ["dog"]
+    assert len(stems(query_audio="example")) == 1
+    with pytest.raises(OptionError, match="what it is asked for"):
+        stems()
+    workshop.engines.close()
+    workshop.database.close()
