@@ -94,6 +94,8 @@ class Housekeeper(threading.Thread):
         if self._believes():
             self._reaper.reap()
         living = self._reaper.living()
+        if self._is_due("scratch", _ORPHANS_EVERY_S):
+            self._sweeper.sweep_scratch(living)
         if self._executor_id != min(living):
             return
         self._reconcile(begun=True)
@@ -103,10 +105,10 @@ class Housekeeper(threading.Thread):
             self._reconcile(begun=False)
         if not self._sweeping.is_alive() and self._is_due("sweep", _SWEEP_EVERY_S):
             # beside the rounds: many removals take longer than a dead worker may go unnoticed
-            self._sweeping = threading.Thread(target=self._sweep, args=(living,), daemon=True)
+            self._sweeping = threading.Thread(target=self._sweep, daemon=True)
             self._sweeping.start()
 
-    def _sweep(self, living: set[str]) -> None:
+    def _sweep(self) -> None:
         try:
             with translated():
                 removed = self._sweeper.sweep_expired()
@@ -114,7 +116,7 @@ class Housekeeper(threading.Thread):
                     since=time.time() - self._settings.dead_after_s - _ENDED_S
                 )
                 if self._is_due("orphans", _ORPHANS_EVERY_S):
-                    removed += self._sweeper.sweep_orphans(living)
+                    removed += self._sweeper.sweep_orphans()
         except BusyError as error:
             _LOG.warning("not swept: %s", error.message)
         except Exception:

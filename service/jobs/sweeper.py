@@ -78,9 +78,13 @@ class Sweeper:
         uploads = [upload for upload in (row.upload_id, row.example_id) if upload is not None]
         return len(others) + sum(drop_upload(self._database, self._storage, upload) for upload in uploads)
 
-    def sweep_orphans(self, living: Collection[str]) -> int:
-        """Remove files that no row tells of, and what processes that are gone were writing."""
-        removed = self._storage.sweep_aside(_ASIDE_S, keep=living)
+    def sweep_scratch(self, living: Collection[str]) -> int:
+        """Remove what processes of this machine that are gone were writing."""
+        return self._storage.sweep_aside(_ASIDE_S, keep=living)
+
+    def sweep_orphans(self) -> int:
+        """Remove files in the storage that no row tells of."""
+        removed = 0
         # Listed before the rows are read: what comes meanwhile has its row, or is not in the list.
         jobs, uploads = self._storage.folders("jobs"), self._storage.folders("uploads")
         for found, table, prefix in ((jobs, JOBS, job_prefix), (uploads, UPLOADS, upload_prefix)):

@@ -270,7 +270,7 @@ def test_what_has_expired_is_swept_and_what_is_needed_stays(service: Service) ->
     try:
         sweeper = Sweeper(service.settings, database=service.board.database, client=client, storage=storage)
         assert sweeper.sweep_expired() == 2  # a job, its upload with it, and an upload
-        assert sweeper.sweep_orphans(()) == 2
+        assert sweeper.sweep_orphans() == 2
         late = _submit(service).job.id
         service.do(service.board.cancel(late, owner=OWNER))
         _set(service, late, kept="good")
