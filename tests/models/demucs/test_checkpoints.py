@@ -43,6 +43,7 @@ def defaults_of(klass: type) -> dict[str, Any]:
         (checkpoint(HD, sources=STEMS, hybrid_old=True), "hdemucs_early"),
         (checkpoint("demucs.wdemucs.WDemucs", sources=STEMS), "hdemucs"),
         (checkpoint(D3, STEMS), "demucs_v3"),
+        (checkpoint(D3, sources=STEMS, normalize=False, segment=44), "demucs_v3_plain"),
     ],
 )
 def test_released_networks(given: Checkpoint, name: str) -> None:

@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_family(
         name="other",
         recognises=lambda _: True,
         architecture_of=lambda _: "other",
-        build=lambda *_, **__: None,  # type: ignore[arg-type, return-value]
+        build=lambda *_, **__: None,  # type: ignore[arg-type]
     )
     monkeypatch.setattr(building, "family_of", lambda _: other)
     with pytest.raises(ModelFileError, match="of other, not of tiny"):
