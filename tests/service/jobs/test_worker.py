@@ -56,7 +56,7 @@ def test_a_fault_fails_the_job_and_not_the_worker(service: Service) -> None:
 def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: Service) -> None:
     for _ in range(2):
         service.ready_worker()
-    job = service.submit("slow-500", chunks=10)
+    job = service.submit("slow-300", chunks=10)
     service.wait_for_stage(job, "separate", fraction=0.1)
     service.process_of(job).kill()
     killed = time.monotonic()
@@ -70,7 +70,7 @@ def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: S
 
 def test_a_worker_that_was_only_asleep_is_fenced_off(service: Service) -> None:
     workers = [service.ready_worker(), service.ready_worker()]
-    job = service.submit("slow-500", chunks=10)
+    job = service.submit("slow-300", chunks=10)
     service.wait_for_stage(job, "separate", fraction=0.1)
     zombie = service.process_of(job)
     (other,) = [worker for worker in workers if worker is not zombie]
