@@ -10,7 +10,14 @@ from google.protobuf.message import EncodeError
 
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models.graphs.storing import same_weights, stored_as
-from stemwright.models.manifest import GRAPH_FILE, Manifest, StorageKind, StorageRecord, read_manifest
+from stemwright.models.manifest import (
+    GRAPH_FILE,
+    Manifest,
+    PrecisionRecord,
+    StorageKind,
+    StorageRecord,
+    read_manifest,
+)
 from stemwright.models.measuring import EXCERPT_S, Comparison, compare_models
 from stemwright.models.registry import staging
 from stemwright.models.registry.importing import install_complete
@@ -91,8 +98,9 @@ def convert_model(
 def store_weights_as(folder: Path, storage: StorageKind, *, measure: Measure | None = None) -> Manifest:
     """Change how the weights in a model folder are stored, and write it into its manifest.
 
-    What was measured on the weights as they were (the stored case, precisions) is taken out, unless none
-    of them changed.
+    Unless no weight changed, the stored case, which was run with the weights as they were, is taken out.
+    Precisions that were measured with them stay if the change is measured too: its loss is added to theirs,
+    as noises of different origin add. Otherwise they are taken out.
 
     Parameters
     ----------
@@ -126,7 +134,18 @@ def store_weights_as(folder: Path, storage: StorageKind, *, measure: Measure | N
                 sdr_change_db=round(comparison.worst, 4),
                 measured_on=f"{comparison.songs} songs, {comparison.seconds:g} s of each",
             )
+            precisions = _with_loss(manifest.safe_precisions, -comparison.worst)
+            return finish_manifest(folder, storage=record.model_dump(), safe_precisions=precisions)
     return finish_manifest(folder, storage=record.model_dump())
+
+
+def _with_loss(records: tuple[PrecisionRecord, ...], loss_db: float) -> list[dict[str, object]]:
+    """Add a loss to what each precision was measured to lose; a gain makes none of them better."""
+    added = max(0.0, loss_db)
+    return [
+        record.model_copy(update={"sdr_loss_db": round(record.sdr_loss_db + added, 4)}).model_dump()
+        for record in records
+    ]
 
 
 def _rewrite_graph(path: Path, storage: StorageKind) -> bool:

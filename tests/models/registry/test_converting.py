@@ -10,15 +10,16 @@ import soundfile as sf
 
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.manifest import Manifest, StorageRecord
-from stemwright.models.measuring import compare_models, sdr, song_folders
-from stemwright.models.registry import building
+from stemwright.models.manifest import Manifest, Precision, StorageRecord
+from stemwright.models.measuring import Comparison, compare_models, sdr, song_folders
+from stemwright.models.registry import building, converting
 from stemwright.models.registry.building import BuildOptions, build_from_checkpoint
 from stemwright.models.registry.converting import Measure, convert_model
 from stemwright.models.registry.family import Family
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import InstalledModel, ModelStore, open_model
 from stemwright.models.registry.terms import accept_all
+from stemwright.models.sessions.precisions import choose_precision
 from tests.support.tiny_models import GAINS, STEMS, install_tiny_model
 
 RATE = 44_100
@@ -63,6 +64,47 @@ def test_what_it_cost_is_in_the_manifest(store: ModelStore, songs: Path) -> None
     assert notes[0] == "before: one"
     store.verify("small")
     assert manifest_of(open_model("tiny", store)).storage is None
+
+
+def with_precisions(store: ModelStore) -> Any:
+    """The tiny model as if two precisions had been measured with it."""
+    records = [
+        {"precision": "bfloat16", "provider": "openvino", "sdr_loss_db": 0.02},
+        {"precision": "int8", "provider": "cpu", "sdr_loss_db": 0.027},
+    ]
+    finish_manifest(store.root / "tiny", safe_precisions=records)
+    return open_model("tiny", store)
+
+
+def precisions_of(model: Any) -> list[tuple[str, str, float]]:
+    return [
+        (record.precision, record.provider, record.sdr_loss_db)
+        for record in manifest_of(model).safe_precisions
+    ]
+
+
+@pytest.mark.parametrize(("change", "added"), [(-0.046, 0.046), (0.3, 0.0)])
+def test_what_precisions_cost_is_told_with_the_storages_loss(
+    store: ModelStore, songs: Path, monkeypatch: pytest.MonkeyPatch, change: float, added: float
+) -> None:
+    """Their loss was measured on the weights before: what is told is against those, so both are in it."""
+    key = ("one", "drums")
+    compared = Comparison(before={key: 5.0}, after={key: 5.0 + change}, seconds=1.0)
+    monkeypatch.setattr(converting, "compare_models", lambda *_, **__: compared)
+    made = convert_model(with_precisions(store), store, "small", "int8", measure=Measure(folder=songs))
+    assert precisions_of(made) == [
+        ("bfloat16", "openvino", round(0.02 + added, 4)),
+        ("int8", "cpu", round(0.027 + added, 4)),
+    ]
+    possible: frozenset[Precision] = frozenset({"float32", "bfloat16"})
+    precision, why = choose_precision(manifest_of(made), "openvino", "auto", possible)
+    assert (precision, f"{0.02 + added:.2f} dB" in why) == ("bfloat16", True)
+
+
+def test_precisions_stay_only_with_a_measured_storage(store: ModelStore) -> None:
+    tiny = with_precisions(store)
+    assert precisions_of(convert_model(tiny, store, "small", "int8")) == []
+    assert precisions_of(convert_model(tiny, store, "same", "float32")) == precisions_of(tiny)
 
 
 def test_a_loss_is_seen(store: ModelStore, songs: Path, tmp_path: Path) -> None:
