@@ -1,7 +1,9 @@
 """Torch files from before version 1.6: what torch reads is read alike; what is damaged is an error."""
 
+import os
 import pickle
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,15 @@ def test_a_bare_pickle_is_none(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+class Hostile:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("true",)
+
+
 def test_names_that_would_run_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.th"
-    written({"a": torch.zeros(2), "b": Path("/")}, path)
-    with pytest.raises(ModelFileError, match="which no known checkpoint needs"):
+    written({"a": torch.zeros(2), "b": Hostile()}, path)
+    with pytest.raises(ModelFileError, match="system, which no known checkpoint needs"):
         read_checkpoint(path)
 
 
