@@ -172,6 +172,17 @@ class Settings(BaseSettings):
         default=16, description="Event streams at a time for each key; beyond it 429."
     )
 
+    stream_limit: int = Field(
+        default=2,
+        ge=0,
+        description="Streams of samples (`WS /v1/stream`) at a time, each a process with a model;"
+        " 0 for none.",
+    )
+    stream_timeout_s: Seconds = Field(
+        default=20.0,
+        description="Time after which a stream is closed whose client sends nothing or does not read.",
+    )
+
     # Keeping
     results_ttl_s: Seconds = Field(default=7 * 86400.0, description="How long finished jobs are kept.")
     uploads_ttl_s: Seconds = Field(default=86400.0, description="How long unused uploads are kept.")

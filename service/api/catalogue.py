@@ -44,6 +44,7 @@ class ModelView(BaseModel):
                     "description": "Hybrid Transformer Demucs: drums, bass, other, vocals",
                     "stems": ["drums", "bass", "other", "vocals"],
                     "stem_kind": "fixed",
+                    "streamable": False,
                     "sample_rate": 44100,
                     "size_bytes": 87862353,
                     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -65,6 +66,7 @@ class ModelView(BaseModel):
         default="fixed",
         description="`fixed` names, `interchangeable` speakers, or `query` for sounds asked for.",
     )
+    streamable: bool = Field(default=False, description="Whether `WS /v1/stream` can use it.")
     sample_rate: int | None = Field(default=None, description="Rate of the network in Hz; stems keep yours.")
     size_bytes: int = Field(default=0, description="Bytes of the model's files.")
     sha256: str = Field(default="", description="SHA-256 over the manifests, which hold those of the files.")
@@ -131,6 +133,23 @@ class ModelCatalogue:
                         f"use some of {', '.join(view.stems)}",
                     )
 
+    def check_streamable(self, model: str, stems: tuple[str, ...]) -> None:
+        """Refuse for a stream what `check` refuses, and a model that hears sound that is still to come.
+
+        Raises
+        ------
+        OptionError
+            There is no such model or stem, or it cannot be streamed.
+        """
+        self.check(model, stems)
+        views = self.models()
+        able = [view.name for view in views if view.streamable]
+        if views and model not in able:
+            raise OptionError(
+                f"{model} cannot be streamed: it hears sound that is still to come",
+                f"use {' or '.join(able)}, or a job" if able else "install a causal model, or make a job",
+            )
+
     def verify_default(self) -> None:
         """Check the files of the default model against their SHA-256, again only when they changed.
 
@@ -174,6 +193,7 @@ class ModelCatalogue:
             return ModelView.model_validate(
                 {
                     **{key: manifest[key] for key in ModelView.model_fields if key in manifest},
+                    "streamable": manifest.get("streaming") is not None,
                     "sample_rate": audio.get("sample_rate"),
                     "size_bytes": self._size(manifest),
                     "sha256": self._digest(manifest),

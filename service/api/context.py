@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, ParamSpec, TypeVar
 
 from anyio import to_thread
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from stemwright.service.api.catalogue import ModelCatalogue
 from stemwright.service.api.metrics import Metrics
@@ -39,6 +40,8 @@ class Service:
         Set when the process is to end, so that streams that would last end too.
     streams
         Event streams that are open, by owner.
+    live
+        Streams of samples that are open, by owner.
     """
 
     settings: Settings
@@ -52,6 +55,7 @@ class Service:
     side: SideProcess
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     streams: Counter[str] = field(default_factory=Counter)
+    live: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ async def in_thread(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
     return await to_thread.run_sync(lambda: function(*args, **kwargs))
 
 
-def current_service(request: Request) -> Service:
+def current_service(request: HTTPConnection) -> Service:
     """Return what the process has open."""
     service = request.app.state.service
     assert isinstance(service, Service)  # set by the lifespan, before any request
@@ -88,7 +92,7 @@ def current_service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(current_service)]
 
 
-def given_key(request: Request) -> str | None:
+def given_key(request: HTTPConnection) -> str | None:
     """Return the API key of a request, from either header.
 
     Raises
@@ -105,7 +109,7 @@ def given_key(request: Request) -> str | None:
     return token.strip()
 
 
-async def identify(request: Request, service: ServiceDep) -> Caller:
+async def identify(request: HTTPConnection, service: ServiceDep) -> Caller:
     """Find out who calls.
 
     Raises
@@ -125,14 +129,16 @@ async def identify(request: Request, service: ServiceDep) -> Caller:
     return caller
 
 
-async def _by_cookie(request: Request, service: Service) -> Caller:
+async def _by_cookie(request: HTTPConnection, service: Service) -> Caller:
     secret = request.cookies.get(SESSION_COOKIE)
     session = await in_thread(service.keys.session, secret) if secret else None
     if session is None:
         if service.settings.keys_required:
             raise ProblemError("unauthenticated")
         return Caller(owner=LOCAL_OWNER)
-    if request.method not in SAFE_METHODS and not _same(request.headers.get(CSRF_HEADER, ""), session.csrf):
+    # A socket has no method, and its Origin is checked instead.
+    method = request.scope.get("method", "GET")
+    if method not in SAFE_METHODS and not _same(request.headers.get(CSRF_HEADER, ""), session.csrf):
         raise ProblemError("bad_csrf_token")
     return Caller(owner=session.key_id, key_id=session.key_id, by_session=True)
 

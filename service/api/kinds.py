@@ -14,6 +14,11 @@ class Kind:
 
 KINDS = {
     "bad_request": Kind(status=400, detail="the request cannot be read", remedy="see the API's description"),
+    "bad_message": Kind(
+        status=400,
+        detail="a message cannot be read",
+        remedy='send samples as binary messages, then the text {"end": true}',
+    ),
     "bad_multipart": Kind(
         status=400, detail="the multipart body cannot be read", remedy="send it as RFC 7578 says"
     ),

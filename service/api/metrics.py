@@ -77,6 +77,15 @@ class Metrics:
         self.streams = Gauge(
             "stemwright_event_streams", "Event streams that are open.", registry=self.registry
         )
+        self.live = Gauge(
+            "stemwright_sample_streams", "Streams of samples that are open.", registry=self.registry
+        )
+        self.live_ended = Counter(
+            "stemwright_sample_streams_ended_total",
+            "Streams of samples that ended or were refused, by the code they were closed with.",
+            ["code"],
+            registry=self.registry,
+        )
         self._ended = Counter(
             "stemwright_jobs_ended_total",
             "Jobs that ended, by how.",

@@ -61,12 +61,19 @@ class RequestMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
         set_request_id(given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8))
         set_job_id("")
+        if scope["type"] == "websocket":  # its route logs and counts it, and answers what nobody caught
+            self._active += 1
+            try:
+                await (self._app if self._active <= self._most else _too_many)(scope, receive, send)
+            finally:
+                self._active -= 1
+            return
         exchange = _Exchange(scope, receive, send)
         self._active += 1
         try:

@@ -109,17 +109,11 @@ def retry_after(code: str, seconds: float, detail: str = "", remedy: str = "") -
     return ProblemError(code, detail, remedy, headers={"Retry-After": str(max(1, round(seconds)))})
 
 
-def problem_response(
-    status: int,
-    code: str,
-    detail: str,
-    remedy: str,
-    *,
-    fields: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Return the response of a problem."""
-    problem = Problem(
+def problem_of(
+    status: int, code: str, detail: str, remedy: str, *, fields: Mapping[str, str] | None = None
+) -> Problem:
+    """Return a problem of the request in work."""
+    return Problem(
         type=f"urn:stemwright:problem:{code}",
         title=http.HTTPStatus(status).phrase,
         status=status,
@@ -131,6 +125,19 @@ def problem_response(
             FieldProblem(field=shown(name), message=shown(text)) for name, text in (fields or {}).items()
         ],
     )
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    remedy: str,
+    *,
+    fields: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the response of a problem."""
+    problem = problem_of(status, code, detail, remedy, fields=fields)
     sent = dict(headers or {})
     if status == http.HTTPStatus.UNAUTHORIZED:
         sent.setdefault("WWW-Authenticate", 'Bearer realm="stemwright"')

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stemwright.core.errors import OptionError
 from stemwright.service.api.context import Service
+from stemwright.service.api.sockets import MAX_MESSAGE_BYTES, PatientWebSocket
 from stemwright.service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take data; as long as they make no request, time runs on."""
         super().data_received(data)
-        if self._busy:
+        if self._busy or self.transport.get_protocol() is not self:  # it is a WebSocket's from here on
             self._stop_waiting()
         else:
             self._wait_for_head()
@@ -100,7 +101,10 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=PatientProtocol,
-                ws="none",
+                ws=PatientWebSocket,
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # samples hardly shrink, and time is short
+                ws_ping_timeout=None,  # answers wait behind samples while the model is busy
                 loop="asyncio",
                 lifespan="on",
                 log_config=None,
