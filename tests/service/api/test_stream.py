@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -342,6 +344,35 @@ def test_a_process_that_dies_is_told_of(live: Site) -> None:
         (child,) = _processes()
         os.kill(child, 9)
         _refused(stream, 1011, "internal_error")
+
+
+PARENT = """
+import asyncio, sys
+from stemwright.service.live.messages import LiveStart
+from stemwright.service.live.process import LiveProcess
+
+async def main():
+    start = LiveStart(
+        model="mono", models_dir=sys.argv[1], sample_rate=None, channels=None, encoding="s16le", stems=None,
+        piece_s=0.02, device="cpu", precision="auto", log_level="info", log_format="json", request_id="",
+    )
+    async with LiveProcess(start) as process:
+        await process.head()
+        print(process.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_server_takes_its_processes_along(live: Site) -> None:
+    models = str(live.folder / "models")
+    with subprocess.Popen([sys.executable, "-c", PARENT, models], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    _until(lambda: not _memory(child))
 
 
 def test_no_secret_of_the_service_reaches_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
