@@ -61,7 +61,9 @@ def test_filled_graph_computes_what_the_network_computes(architecture: Architect
 
 # Both inner layers of v3 have more steps than one window of the LSTM, and more than the exporter folds.
 SMALL_V3 = dataclasses.replace(DEMUCS_V3, config=TimeDemucsConfig(channels=8), segment_samples=1_100_000)
-SMALL_PAPER = dataclasses.replace(DEMUCS_V2, config=PaperDemucsConfig(channels=32), segment_samples=20_000)
+# At 20,000 samples a place in time is 768, which is the LSTM's size at the least width:
+# the exporter makes one constant of both, and the three graphs do not match.
+SMALL_PAPER = dataclasses.replace(DEMUCS_V2, config=PaperDemucsConfig(channels=32), segment_samples=26_000)
 SMALL_V1 = dataclasses.replace(
     SMALL_PAPER, config=PaperDemucsConfig(channels=40, resample=False), segment_samples=20_001
 )
