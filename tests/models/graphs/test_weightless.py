@@ -151,7 +151,7 @@ def test_states_that_do_not_fit(weightless: WeightlessGraph) -> None:
 
 def test_large_constant_of_unknown_origin() -> None:
     model = exported(random_state(1))
-    model.graph.initializer.append(numpy_helper.from_array(np.arange(4000, dtype=np.float32), "table"))
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(5000, dtype=np.float32), "table"))
     model.graph.node.append(helper.make_node("Add", ["x", "table"], ["z"]))
     with pytest.raises(InternalError, match="table"):
         make_weightless(model, random_state(1))
