@@ -36,6 +36,12 @@ class Licence(_Data):
     must_accept: bool = False
 
 
+UNKNOWN_LICENCE = Licence(
+    name="unknown",
+    text="The file says nothing about its terms; ask whoever gave it to you.",
+)
+
+
 class WeightsOrigin(_Data):
     """Where the weights came from and how that was verified."""
 

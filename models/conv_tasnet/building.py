@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from stemwright.core.errors import ModelFileError, OutputError
 from stemwright.models.checkpoints import Checkpoint, content_digest
 from stemwright.models.conv_tasnet.configs import ConvTasNetConfig
 from stemwright.models.conv_tasnet.graph import INPUT, OUTPUT, build_graph, state_tensors
 from stemwright.models.conv_tasnet.naming import renamed_tensors
 from stemwright.models.conv_tasnet.origins import Variant, variant_of
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.manifest import (
-    GRAPH_FILE,
-    MANIFEST_FILE,
+    UNKNOWN_LICENCE,
     AudioFormat,
     ChunkPlan,
     Graph,
@@ -27,7 +22,7 @@ from stemwright.models.manifest import (
     TrackNormalisation,
     WeightsOrigin,
 )
-from stemwright.models.registry.model_files import record_of
+from stemwright.models.registry.model_folder import manifest_of, write_model_folder
 
 WINDOW_S = 8
 """Length of a call: of the reference's chunks for music; for speech twice the paper's training segments,
@@ -62,39 +57,22 @@ def build_model_folder(
     model = build_graph(variant.config, tensors, storage)
     digest = content_digest(checkpoint.tensors)
     origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
-    try:
-        manifest = manifest_of(variant, name=name, licence=licence, origin=origin)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(
-            f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
-            "choose another name, or a checkpoint whose stems have plain names",
-        ) from error
-    path = folder / GRAPH_FILE
-    try:
-        path.write_bytes(model.SerializeToString(deterministic=True))
-        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
-        ) from error
-    return manifest
+    manifest = manifest_of_variant(variant, name=name, licence=licence, origin=origin)
+    return write_model_folder(folder, model, manifest)
 
 
-def manifest_of(
+def manifest_of_variant(
     variant: Variant,
     *,
     name: str,
     licence: Licence = UNKNOWN_LICENCE,
     origin: WeightsOrigin | None = None,
 ) -> Manifest:
-    """Return the manifest of a variant; raises pydantic's ValidationError if a name cannot be used."""
+    """Return the manifest of a variant; raises ModelFileError if a name cannot be used."""
     config = variant.config
     speakers = variant.stems is None
     latency = Streaming(latency_samples=config.hop) if config.streamable else None
-    return Manifest(
+    return manifest_of(
         name=name,
         family="conv_tasnet",
         task="speech" if speakers else "music",

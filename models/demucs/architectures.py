@@ -263,7 +263,3 @@ OFFICIAL_LICENCE = Licence(
     url="https://github.com/facebookresearch/demucs/issues/327",
     must_accept=True,
 )
-UNKNOWN_LICENCE = Licence(
-    name="unknown",
-    text="The file says nothing about its terms; ask whoever gave it to you.",
-)

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from stemwright.core.errors import ModelFileError, OutputError
+from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest
 from stemwright.models.demucs.architectures import (
     AUDIO,
@@ -12,21 +10,19 @@ from stemwright.models.demucs.architectures import (
     OFFICIAL_LICENCE,
     OFFICIAL_TRAINING_DATA,
     SAFE_PRECISIONS,
-    UNKNOWN_LICENCE,
     Architecture,
 )
 from stemwright.models.demucs.checkpoints import architecture_of, sources_of
 from stemwright.models.demucs.plain_states import renamed_tensors
 from stemwright.models.graphs.weightless import Rounding, Storage, WeightlessGraph
 from stemwright.models.manifest import (
-    GRAPH_FILE,
-    MANIFEST_FILE,
+    UNKNOWN_LICENCE,
     Licence,
     Manifest,
     StorageRecord,
     WeightsOrigin,
 )
-from stemwright.models.registry.model_files import record_of
+from stemwright.models.registry.model_folder import manifest_of, write_model_folder
 
 _MAX_MESSAGE = 2**31 - 1  # a protobuf message ends at 2 GiB
 
@@ -79,41 +75,24 @@ def build_model_folder(
     manifest = _manifest(checkpoint, architecture, name, licence, origin)
     if rounding == "allowed":
         manifest = manifest.model_copy(update={"storage": StorageRecord(kind="float16")})
-    path = folder / GRAPH_FILE
-    try:
-        path.write_bytes(model.SerializeToString(deterministic=True))
-        manifest = manifest.model_copy(update={"files": (record_of(path, GRAPH_FILE),)})
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder"
-        ) from error
-    return manifest
+    return write_model_folder(folder, model, manifest)
 
 
 def _manifest(
     checkpoint: Checkpoint, architecture: Architecture, name: str, licence: Licence, origin: WeightsOrigin
 ) -> Manifest:
-    try:
-        return Manifest(
-            name=name,
-            family="demucs",
-            description=architecture.description,
-            licence=licence,
-            citation=architecture.citation,
-            training_data=OFFICIAL_TRAINING_DATA if licence == OFFICIAL_LICENCE else "",
-            stems=sources_of(checkpoint),
-            audio=AUDIO,
-            plan=architecture.plan,
-            graph=architecture.graph,
-            normalisation=NORMALISATION,
-            origin=origin,
-            safe_precisions=SAFE_PRECISIONS.get(origin.content_sha256, ()),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(
-            f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
-            "choose another name, or a checkpoint whose stems have plain names",
-        ) from error
+    return manifest_of(
+        name=name,
+        family="demucs",
+        description=architecture.description,
+        licence=licence,
+        citation=architecture.citation,
+        training_data=OFFICIAL_TRAINING_DATA if licence == OFFICIAL_LICENCE else "",
+        stems=sources_of(checkpoint),
+        audio=AUDIO,
+        plan=architecture.plan,
+        graph=architecture.graph,
+        normalisation=NORMALISATION,
+        origin=origin,
+        safe_precisions=SAFE_PRECISIONS.get(origin.content_sha256, ()),
+    )

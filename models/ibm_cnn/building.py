@@ -4,7 +4,6 @@ from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.graphs.weightless import Storage, WeightlessGraph
 from stemwright.models.ibm_cnn.architectures import (
     AUDIO,
@@ -17,7 +16,7 @@ from stemwright.models.ibm_cnn.architectures import (
 )
 from stemwright.models.ibm_cnn.checkpoints import OURS, TENSORFLOW, config_of, recognises, tensors_of
 from stemwright.models.ibm_cnn.configs import STEMS, IBMCNNConfig
-from stemwright.models.manifest import Licence, Manifest, WeightsOrigin
+from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, WeightsOrigin
 from stemwright.models.registry.family import Family
 from stemwright.models.registry.model_folder import manifest_of, write_model_folder
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
 from stemwright.models.checkpoints.arguments import from_json, plain_mapping
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
-from stemwright.models.manifest import Licence, StorageKind, WeightsOrigin
+from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, StorageKind, WeightsOrigin
 from stemwright.models.registry import staging
 from stemwright.models.registry.catalog import entry_with_content
 from stemwright.models.registry.converting import Measure, store_weights_as

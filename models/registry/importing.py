@@ -15,10 +15,10 @@ from onnx.external_data_helper import uses_external_data
 
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models.contract import CheckName
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.manifest import (
     GRAPH_FILE,
     MANIFEST_FILE,
+    UNKNOWN_LICENCE,
     Bag,
     Licence,
     Manifest,

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.graphs.weightless import Storage, WeightlessGraph
-from stemwright.models.manifest import Licence, Manifest, QueryRules, WeightsOrigin
+from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, QueryRules, WeightsOrigin
 from stemwright.models.registry.family import Family
 from stemwright.models.registry.model_folder import manifest_of, write_model_folder
 from stemwright.models.universal.architectures import (

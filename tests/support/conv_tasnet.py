@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
-from stemwright.models.conv_tasnet.building import manifest_of
+from stemwright.models.conv_tasnet.building import manifest_of_variant
 from stemwright.models.conv_tasnet.configs import ConvTasNetConfig, tensor_shapes
 from stemwright.models.conv_tasnet.graph import build_graph
 from stemwright.models.conv_tasnet.origins import Variant
@@ -52,7 +52,7 @@ def install_conv_tasnet(
     folder.mkdir(parents=True)
     path = folder / GRAPH_FILE
     path.write_bytes(build_graph(config, random_tensors(config, seed)).SerializeToString())
-    manifest = manifest_of(Variant(naming="asteroid", config=config, stems=stems), name=name)
+    manifest = manifest_of_variant(Variant(naming="asteroid", config=config, stems=stems), name=name)
     if window is not None:
         sizes = {"input_samples": window, "output_samples": window}
         manifest = manifest.model_copy(update={"plan": manifest.plan.model_copy(update=sizes)})

@@ -13,9 +13,8 @@ from stemwright.core.errors import ModelFileError
 from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
 from stemwright.models.checkpoints import Checkpoint, content_digest
-from stemwright.models.demucs.architectures import UNKNOWN_LICENCE
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import AudioFormat, Licence, Tagger, WeightsOrigin
+from stemwright.models.manifest import UNKNOWN_LICENCE, AudioFormat, Licence, Tagger, WeightsOrigin
 from stemwright.models.query.ontology import audioset
 from stemwright.models.registry.family import Family
 from stemwright.models.registry.model_folder import write_model_folder

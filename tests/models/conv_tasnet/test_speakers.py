@@ -8,7 +8,7 @@ import pytest
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
-from stemwright.models.conv_tasnet.building import manifest_of
+from stemwright.models.conv_tasnet.building import manifest_of_variant
 from stemwright.models.conv_tasnet.configs import PAPER, PAPER_CAUSAL, TORCHAUDIO
 from stemwright.models.conv_tasnet.graph import build_graph
 from stemwright.models.conv_tasnet.origins import Variant
@@ -22,7 +22,7 @@ RATE = 8000
 
 def manifest(speakers: int) -> Manifest:
     config = dataclasses.replace(TORCHAUDIO, sources=speakers)
-    return manifest_of(Variant(naming="torchaudio", config=config), name="speech")
+    return manifest_of_variant(Variant(naming="torchaudio", config=config), name="speech")
 
 
 def voices(count: int, seconds: float) -> FloatArray:
@@ -84,7 +84,7 @@ def test_speakers_keep_their_place_and_get_their_level(count: int, seconds: floa
 
 
 def test_a_causal_model_needs_no_bringing_into_order() -> None:
-    made = manifest_of(Variant(naming="asteroid", config=small(PAPER_CAUSAL)), name="live")
+    made = manifest_of_variant(Variant(naming="asteroid", config=small(PAPER_CAUSAL)), name="live")
     assert made.streaming is not None
     assert made.streaming.latency_samples == 8
     assert (made.plan.overlap, made.plan.window, made.plan.time) == (0, "rectangular", "variable")
@@ -94,13 +94,13 @@ def test_a_causal_model_needs_no_bringing_into_order() -> None:
 
 
 def test_one_voice_is_called_speech() -> None:
-    one = manifest_of(Variant(naming="asteroid", config=small(PAPER, sources=1)), name="enhance")
+    one = manifest_of_variant(Variant(naming="asteroid", config=small(PAPER, sources=1)), name="enhance")
     assert (one.stems, one.stem_kind) == (("speech",), "fixed")
 
 
 def test_ports_are_those_of_the_graph() -> None:
     for config in (small(PAPER), small(PAPER_CAUSAL)):
-        made = manifest_of(Variant(naming="asteroid", config=config), name="speech")
+        made = manifest_of_variant(Variant(naming="asteroid", config=config), name="speech")
         graph = build_graph(config, random_tensors(config)).graph
         assert made.graph.input_names == tuple(port.name for port in graph.input)
         assert made.graph.output_names == tuple(port.name for port in graph.output)

@@ -19,13 +19,12 @@ from stemwright.models.demucs.architectures import (
     ARCHITECTURES,
     OFFICIAL_LICENCE,
     SIX_STEMS,
-    UNKNOWN_LICENCE,
     Architecture,
 )
 from stemwright.models.demucs.building import build_model_folder
 from stemwright.models.graphs.roles import model_inputs, stems_from_outputs
 from stemwright.models.graphs.weightless import WeightlessGraph
-from stemwright.models.manifest import WeightsOrigin, read_manifest
+from stemwright.models.manifest import UNKNOWN_LICENCE, WeightsOrigin, read_manifest
 from tests.support.demucs_files import RELEASED_HTDEMUCS, STEMS, randomise, write_th
 
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -18,7 +18,6 @@ from stemwright.models.demucs.architectures import (
     DEMUCS_V2,
     DEMUCS_V3,
     NORMALISATION,
-    UNKNOWN_LICENCE,
     Architecture,
 )
 from stemwright.models.demucs.configs import SAMPLE_RATE, PaperDemucsConfig, TimeDemucsConfig
@@ -26,7 +25,7 @@ from stemwright.models.demucs.export import export_core, random_network
 from stemwright.models.demucs.network import Network, build_network
 from stemwright.models.demucs.waveform.layers import trim_centre
 from stemwright.models.graphs.export import make_checked_weightless, state_of
-from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest
+from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, UNKNOWN_LICENCE, Manifest
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import open_model
 from stemwright.models.separation.separator import Separator
