@@ -199,11 +199,11 @@ def _probe_openvino() -> DeviceReport:
             detail="openvino is not installed",
             remedy=_install_remedy("openvino"),
         )
-    import openvino as ov
+    from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 
     remedy = "pip install --force-reinstall openvino"
     try:
-        core = ov.Core()
+        core = openvino_core()
         compiled = core.compile_model(core.read_model(_probe_graph()), "CPU")
         got = compiled([np.ones((1, 4, 16), np.float32)])[0]
         name = str(core.get_property("CPU", "FULL_DEVICE_NAME"))

@@ -101,7 +101,7 @@ class _OnnxRuntime:
 
 class _OpenVino:
     def __init__(self, graph: TaggerGraph) -> None:
-        import openvino as ov
+        from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 
         manifest = graph.manifest
         config = {
@@ -111,7 +111,7 @@ class _OpenVino:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",  # 8-bit weights must not round activations too
         }
         try:
-            compiled = ov.Core().compile_model(str(graph.path), "CPU", config)
+            compiled = openvino_core().compile_model(str(graph.path), "CPU", config)
         except Exception as error:  # OpenVINO raises RuntimeError and its children for everything
             raise ModelFileError(
                 f"OpenVINO cannot load {graph.path}", "verify the model, or use --device cpu"

@@ -14,6 +14,7 @@ from stemwright.models.manifest import Graph, Precision
 from stemwright.models.sessions.hardware import cpu_flags, has_bfloat16
 from stemwright.models.sessions.runtimes.batching import run_graph
 from stemwright.models.sessions.runtimes.contract import SessionFacts
+from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 # Activations of one row that share a scale; 128 loses less than the row's own 512 to 2048, and the
@@ -64,7 +65,7 @@ class OpenVinoSession:
         if plan.cache_dir is not None:
             config["CACHE_DIR"] = str(plan.cache_dir)
         try:
-            self._compiled = ov.Core().compile_model(str(path), "CPU", config)
+            self._compiled = openvino_core().compile_model(str(path), "CPU", config)
         except Exception as error:  # OpenVINO raises RuntimeError and its children for everything
             raise _loading_failure(path, error) from error
         self._outputs: dict[str, str] = {port.name: "float32" for port in graph.outputs}
@@ -112,7 +113,7 @@ class OpenVinoSession:
 
 def possible_precisions() -> frozenset[Precision]:
     """Precisions that OpenVINO computes in hardware on this CPU."""
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     found: set[Precision] = {"float32"}
     if "BF16" in capabilities and has_bfloat16():
         found.add("bfloat16")

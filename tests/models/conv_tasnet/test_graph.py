@@ -21,6 +21,7 @@ from stemwright.models.conv_tasnet.configs import (
 )
 from stemwright.models.conv_tasnet.graph import build_graph, state_tensors
 from stemwright.models.conv_tasnet.network import ConvTasNet
+from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 from tests.support.conv_tasnet import random_tensors, small
 
 WHOLE: dict[str, ConvTasNetConfig] = {
@@ -210,12 +211,11 @@ def test_tensors_that_do_not_fit_are_refused(what: str) -> None:
 
 
 def test_openvino_gives_the_same(tmp_path: Path) -> None:
-    import openvino as ov
 
     for config in (small(PAPER), small(MUSIC), small(ASTEROID, norm="channel", input_norm="channel")):
         path = tmp_path / "model.onnx"
         path.write_bytes(build_graph(config, random_tensors(config)).SerializeToString())
-        compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         mixture = noise(1, config.audio_channels, 100 * config.hop)
         (stems,) = session_of(config).run(None, {"mixture": mixture})
         assert relative(compiled({"mixture": mixture})["stems"], stems) < 1e-4

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 
@@ -22,6 +21,7 @@ from stemwright.models.ibm_cnn.export import export_weightless
 from stemwright.models.ibm_cnn.network import IBMCNN, MaskNetwork
 from stemwright.models.manifest import read_manifest
 from stemwright.models.registry.families import family_of
+from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 from tests.models.ibm_cnn.test_network import SMALL, magnitudes, network_of, tensorflow_arrays
 
 
@@ -49,7 +49,7 @@ def test_the_filled_graph_computes_what_the_network_computes(folder: Path) -> No
     (found,) = session.run(["masks"], {"magnitude": magnitude})
     assert found.shape == (1, 2, 1, BINS, INPUT_FRAMES)
     assert np.abs(found - expected).max() < 1e-4
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert np.abs(compiled({"magnitude": magnitude})[0] - found).max() < 1e-4
     assert 11_079_953 * 4 < path.stat().st_size < 11_079_953 * 4 + 20_000
     manifest = read_manifest(folder)

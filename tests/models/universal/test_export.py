@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 
@@ -17,6 +16,7 @@ from stemwright.models.manifest import Manifest, read_manifest
 from stemwright.models.registry.families import family_of
 from stemwright.models.registry.store import InstalledModel, open_model
 from stemwright.models.sessions.opening import SessionOptions, open_session
+from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 from stemwright.models.universal.architectures import RULES, graph_path
 from stemwright.models.universal.configs import SEGMENT_SAMPLES, ResUNetConfig
 from stemwright.models.universal.export import export_weightless
@@ -64,7 +64,7 @@ def test_a_released_checkpoint_to_stems(folder: Path) -> None:
     (mask,) = session.run(["mask"], inputs.arrays)
     found = stems(manifest, mask, inputs.spectrum)
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     other = stems(manifest, compiled(inputs.arrays)[0], inputs.spectrum)
     assert np.abs(other - found).max() < 1e-4 * np.abs(found).max()
 

@@ -5,6 +5,7 @@ import pytest
 from onnx import ModelProto
 
 from stemwright.models.sessions.rewrites.norms import fold_gated_norms, layer_norms, plain_norms
+from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 from tests.models.sessions.rewrites.graphs import GraphMaker, check, kinds, output_of, rewritten
 
 ROWS, HIDDEN, CHANNELS, TIME = 1, 4, 6, 50
@@ -73,8 +74,8 @@ def test_norms_alone(form: str, rewrite: object) -> None:
 
 
 def _in_openvino(model: ModelProto) -> "np.typing.NDArray[np.float32]":
-    ov = pytest.importorskip("openvino", reason="needs the extra openvino")
-    core = ov.Core()
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    core = openvino_core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
