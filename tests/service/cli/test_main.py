@@ -79,7 +79,7 @@ def test_completion_offers_commands_and_options(workshop: Workshop) -> None:
         }
         return workshop.fresh(env=environment).stdout.decode().split()
 
-    assert complete("stemwright s", 1) == ["separate"]
+    assert complete("stemwright sep", 1) == ["separate"]
     assert "--two-stems" in complete("stemwright separate --two", 2)
     assert set(COMMANDS) <= set(complete("stemwright ", 1))
 
@@ -87,7 +87,7 @@ def test_completion_offers_commands_and_options(workshop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["seperate"], "No such command 'seperate'. Did you mean 'separate'?", "`stemwright --help`"),
+        (["seperate"], "No such command 'seperate'. Did you mean 'separate'", "`stemwright --help`"),
         (["separate"], "Missing argument 'INPUT'", "`stemwright separate --help`"),
         (["separate", "a", "--shifts", "many"], "--shifts", "`stemwright separate --help`"),
         (["separate", "a", "--format", "wma"], "wma", "`stemwright separate --help`"),
