@@ -9,7 +9,7 @@ Separation", IEEE/ACM TASLP 27(8), 2019 (arXiv 1809.07454). Symbols of the paper
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -132,23 +132,7 @@ KAITUOXU = ConvTasNetConfig(
     biases=False,
     edges="inside",
 )
-MUSIC = ConvTasNetConfig(
-    filters=256,
-    filter_length=20,
-    bottleneck=256,
-    skip=0,
-    blocks=10,
-    repeats=4,
-    sources=4,
-    audio_channels=2,
-    sample_rate=44_100,
-    input_norm="channel",
-    mask="relu",
-    mask_prelu=False,
-    encoder_activation="relu",
-    biases=False,
-    edges="inside",
-)
+MUSIC = replace(KAITUOXU, blocks=10, sources=4, audio_channels=2, sample_rate=44_100)
 
 
 def tensor_shapes(config: ConvTasNetConfig) -> Mapping[str, tuple[int, ...]]:
