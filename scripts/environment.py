@@ -19,6 +19,8 @@ OLDEST_PYTHON = (3, 11)
 BUILD_PINS = "requirements/build.txt"
 SERVING_PINS = "requirements/serve-cpu.txt"
 DEVELOPMENT_PINS = "requirements/dev.txt"
+# Published as source only, and built with what they name themselves.
+SOURCE_ONLY = ("pesq",)
 
 
 def say(text: str) -> None:
@@ -58,6 +60,7 @@ def set_up_development() -> None:
     _make_venv()
     say("installing what the tests need, torch among it (minutes the first time)")
     _pip("--only-binary=:all:", "--require-hashes", "-r", BUILD_PINS)
+    _pip("--prefer-binary", "-c", DEVELOPMENT_PINS, *SOURCE_ONLY)
     _pip("--prefer-binary", "--no-build-isolation", "-c", DEVELOPMENT_PINS, "--editable", ".[dev]")
     _stamp("development", started)
 
