@@ -6,16 +6,15 @@ known whether they arrived. A line that a kill or a power cut tore is dropped wh
 """
 
 import dataclasses
-import fcntl
 import json
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, Literal, Self
 
+from stemwright.core.appending import LineFile, whole_lines
 from stemwright.core.errors import OutputError
 from stemwright.service.outcomes import ErrorFacts
 from stemwright.service.staging import output_error
@@ -118,16 +117,17 @@ class Ledger:
         self.path = out / LEDGER_FILE
         self._lock = threading.Lock()
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            self._stream = self.path.open("a+b", buffering=0)
+            self._lines = LineFile(self.path)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another batch is at work in {out}", "wait for it, or choose another -o"
+            ) from error
         except OSError as error:
             raise output_error(self.path, error) from error
         try:
-            self._hold()
             self._rows = read_rows(self.path)
-            self._drop_torn_line()
         except BaseException:
-            self._stream.close()
+            self._lines.close()
             raise
 
     def __enter__(self) -> Self:
@@ -136,7 +136,7 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self._lines.close()
 
     @property
     def empty(self) -> bool:
@@ -161,29 +161,13 @@ class Ledger:
             The disk is full or refuses.
         """
         data = {"schema": LEDGER_SCHEMA, **dataclasses.asdict(row), "result": result}
-        line = json.dumps(data).encode() + b"\n"
+        line = json.dumps(data).encode()
         with self._lock:
             try:
-                _write_whole(self._stream, line)
-                os.fsync(self._stream.fileno())
+                self._lines.append(line)
             except OSError as error:
                 raise output_error(self.path, error) from error
             self._rows[row.track] = row
-
-    def _hold(self) -> None:
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"another batch is at work in {self.path.parent}", "wait for it, or choose another -o"
-            ) from error
-        except OSError:
-            return  # a file system without locks
-
-    def _drop_torn_line(self) -> None:
-        end = whole_lines_end(self.path)
-        if end < self.path.stat().st_size:
-            self._stream.truncate(end)
 
 
 def read_rows(path: Path) -> dict[str, Row]:
@@ -195,25 +179,10 @@ def read_rows(path: Path) -> dict[str, Row]:
         The file is no ledger of a batch, or of a newer release.
     """
     rows: dict[str, Row] = {}
-    end = whole_lines_end(path)
-    with path.open("rb") as stream:
-        for line in stream:
-            if stream.tell() > end:
-                break
-            row = _parse(line, path)
-            rows[row.track] = row
+    for line in whole_lines(path):
+        row = _parse(line, path)
+        rows[row.track] = row
     return rows
-
-
-def whole_lines_end(path: Path) -> int:
-    """Return the position behind the last line that is complete JSON with its line end."""
-    position = 0
-    with path.open("rb") as stream:
-        for line in stream:
-            if not line.endswith(b"\n"):
-                break
-            position += len(line)
-    return position
 
 
 def _parse(line: bytes, path: Path) -> Row:
@@ -240,8 +209,3 @@ def written_files(staged: Iterable[tuple[PurePosixPath, Path]]) -> tuple[Written
         facts = path.stat()
         described.append(WrittenFile(path=str(relative), size=facts.st_size, mtime_ns=facts.st_mtime_ns))
     return tuple(described)
-
-
-def _write_whole(stream: BinaryIO, data: bytes) -> None:
-    while data:
-        data = data[stream.write(data) :]

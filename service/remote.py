@@ -14,6 +14,7 @@ from typing import Any
 
 import pydantic
 
+from stemwright.core.appending import whole_lines
 from stemwright.core.errors import CancelledError, InternalError, StemwrightError
 from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import Progress
@@ -23,7 +24,7 @@ from stemwright.service.client.synchronous import Client
 from stemwright.service.client.views import Event, Job, strange
 from stemwright.service.errors import NotFoundError
 from stemwright.service.folders import Track
-from stemwright.service.ledger import InputPrint, whole_lines_end
+from stemwright.service.ledger import InputPrint
 from stemwright.service.places import Place, PlacedFile
 from stemwright.service.results import FileFacts, TrackResult
 from stemwright.service.staging import Staging, output_error, refuse_existing
@@ -56,8 +57,7 @@ class JobNotes:
         self._jobs: dict[str, str] = {}
         try:
             if path.exists():
-                lines = path.read_bytes()[: whole_lines_end(path)].splitlines()
-                self._jobs = {note["work"]: note["job"] for note in map(json.loads, lines)}
+                self._jobs = {note["work"]: note["job"] for note in map(json.loads, whole_lines(path))}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise output_error(path, error if isinstance(error, OSError) else OSError(str(error))) from error
 

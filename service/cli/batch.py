@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stemwright.core.musdb import Split
 from stemwright.service.cli import options as cli
-from stemwright.service.folders import Split
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 

@@ -12,6 +12,7 @@ from typing import Literal
 import typer
 
 from stemwright.core.errors import EXIT_OK, OptionError, OutputError, StemwrightError
+from stemwright.core.musdb import Split
 from stemwright.models.separation.separator import Progress
 from stemwright.service.batches import BatchPlan, BatchRun, LocalWork, Outcome, TrackWork, identify
 from stemwright.service.cli.engine import open_asker, open_engine, track_options
@@ -19,7 +20,7 @@ from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices
 from stemwright.service.cli.output import print_json_line
 from stemwright.service.cli.progress import ProgressDisplay
-from stemwright.service.folders import Collection, Split, Track, find_tracks
+from stemwright.service.folders import Collection, Track, find_tracks
 from stemwright.service.ledger import LEDGER_FILE, Ledger, Row, read_rows
 from stemwright.service.outcomes import exit_code
 from stemwright.service.staging import sweep
