@@ -20,17 +20,20 @@ import scipy.fft
 import scipy.signal
 
 from stemwright.core.errors import InputError
+from stemwright.eval.framing import CentredFrames
 
 Doubles = npt.NDArray[np.float64]
-_MDX_FLOOR = 1e-7
+MDX_FLOOR = 1e-7
+"""Added to both energies of the whole-song SDR."""
 _POWER_FLOOR = 1e-8
+_MEL_FLOOR = 1e-5
 
 
 def sdr(reference: Doubles, estimate: Doubles) -> float:
     """Whole-song SDR of the Music Demixing Challenge in dB, channels and time together."""
     true, found = _pair(reference, estimate)
     signal, noise = np.square(true).sum(), np.square(true - found).sum()
-    return float(10 * np.log10((signal + _MDX_FLOOR) / (noise + _MDX_FLOOR)))
+    return float(10 * np.log10((signal + MDX_FLOOR) / (noise + MDX_FLOOR)))
 
 
 def si_sdr(reference: Doubles, estimate: Doubles, *, means: Literal["kept", "removed"] = "kept") -> float:
@@ -82,27 +85,82 @@ class SpectralDistance:
         Per resolution: the Frobenius norm of the magnitudes' difference over that of the reference's,
         plus the mean difference of their natural logarithms.
         """
-        true, found = _pair(reference, estimate)
-        if self.weighting == "a":
-            taps = _a_weighting(sample_rate)
-            true, found = (
-                scipy.signal.fftconvolve(x, taps[None], mode="same", axes=1) for x in (true, found)
-            )
-        terms = [_resolution(y, x, n_fft) for y, x in zip(true, found, strict=True) for n_fft in self.n_ffts]
-        return float(np.mean(terms))
+        sums = SpectralSums(self, sample_rate)
+        sums.add(*_pair(reference, estimate))
+        return float(sums.finish().mean())
 
 
-def log_mel_distance(
-    reference: Doubles, estimate: Doubles, sample_rate: int, *, n_fft: int = 2048, bands: int = 128
-) -> float:
-    """Mean difference of log-mel magnitudes in dB: Slaney mel bands over the whole range, hop a quarter."""
-    import librosa
+class SpectralSums:
+    """The sums that a SpectralDistance is made of, over signals that arrive in blocks.
 
-    true, found = _pair(reference, estimate)
-    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=bands)
-    levels = [20 * np.log10(np.maximum(filters @ _magnitudes(x, n_fft), 1e-5)) for x in (*true, *found)]
-    half = len(levels) // 2
-    return float(np.mean([np.abs(levels[i] - levels[half + i]).mean() for i in range(half)]))
+    Parameters
+    ----------
+    distance
+        What is computed.
+    sample_rate
+        In Hz.
+    """
+
+    def __init__(self, distance: SpectralDistance, sample_rate: int) -> None:
+        self._weighting = _Weighting(sample_rate) if distance.weighting == "a" else None
+        self._resolutions = [_Resolution(n_fft) for n_fft in distance.n_ffts]
+
+    def add(self, references: Doubles, estimates: Doubles) -> None:
+        """Take the next samples of both, shape=(..., n)."""
+        self._take(
+            self._weighting.push(references, estimates) if self._weighting else (references, estimates)
+        )
+
+    def finish(self) -> Doubles:
+        """Return the distance of each signal, shape=(...)."""
+        if self._weighting:
+            self._take(self._weighting.finish())
+        return np.asarray(np.mean([resolution.finish() for resolution in self._resolutions], axis=0))
+
+    def _take(self, both: tuple[Doubles, Doubles]) -> None:
+        for resolution in self._resolutions:
+            resolution.add(*both)
+
+
+class LogMelSums:
+    """The sums that the log-mel distance is made of, over signals that arrive in blocks.
+
+    Parameters
+    ----------
+    sample_rate
+        In Hz.
+    n_fft, bands
+        Of the transform, whose hop is a quarter, and of the Slaney mel filters over the whole range.
+    """
+
+    def __init__(self, sample_rate: int, *, n_fft: int = 2048, bands: int = 128) -> None:
+        import librosa
+
+        self._filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=bands).T.astype(np.float64)
+        self._frames = _PairFrames(n_fft)
+        self._sum: Doubles | float = 0.0
+        self._count = 0
+
+    def add(self, references: Doubles, estimates: Doubles) -> None:
+        """Take the next samples of both, shape=(..., n)."""
+        self._take(self._frames.push(references, estimates))
+
+    def finish(self) -> Doubles:
+        """Return the distance of each signal in dB, shape=(...)."""
+        self._take(self._frames.finish())
+        return np.asarray(self._sum / self._count)
+
+    def _take(self, both: tuple[Doubles, Doubles]) -> None:
+        y, x = (20 * np.log10(np.maximum(part @ self._filters, _MEL_FLOOR)) for part in both)
+        self._sum = self._sum + np.abs(x - y).sum(axis=(-2, -1))
+        self._count += y.shape[-2] * y.shape[-1]
+
+
+def log_mel_distance(reference: Doubles, estimate: Doubles, sample_rate: int) -> float:
+    """Mean difference of log-mel magnitudes in dB; see LogMelSums."""
+    sums = LogMelSums(sample_rate)
+    sums.add(*_pair(reference, estimate))
+    return float(sums.finish().mean())
 
 
 def _pair(reference: Doubles, estimate: Doubles) -> tuple[Doubles, Doubles]:
@@ -115,24 +173,84 @@ def _pair(reference: Doubles, estimate: Doubles) -> tuple[Doubles, Doubles]:
     return true, found
 
 
-def _resolution(true: Doubles, found: Doubles, n_fft: int) -> float:
-    y, x = _magnitudes(true, n_fft), _magnitudes(found, n_fft)
-    convergence = np.linalg.norm(y - x) / np.linalg.norm(y)
-    return float(convergence + np.abs(np.log(x) - np.log(y)).mean())
+class _PairFrames:
+    """Magnitudes of two signals' frames, floored."""
+
+    def __init__(self, n_fft: int) -> None:
+        self._frames = CentredFrames(n_fft, n_fft // 4)
+        self._window = scipy.signal.get_window("hann", n_fft)
+
+    def push(self, references: Doubles, estimates: Doubles) -> tuple[Doubles, Doubles]:
+        """Magnitudes of the frames that new samples complete, shapes=(..., frames, bins)."""
+        return self._magnitudes(self._frames.push(np.stack([references, estimates])))
+
+    def finish(self) -> tuple[Doubles, Doubles]:
+        """Magnitudes of the frames at the end."""
+        return self._magnitudes(self._frames.finish())
+
+    def _magnitudes(self, frames: Doubles) -> tuple[Doubles, Doubles]:
+        if not frames.shape[-2]:  # scipy transforms nothing of no signals
+            none = np.empty((*frames.shape[1:-1], frames.shape[-1] // 2 + 1))
+            return none, none
+        spectra = scipy.fft.rfft(frames * self._window, axis=-1)
+        power = np.square(spectra.real) + np.square(spectra.imag)
+        y, x = np.sqrt(np.maximum(power, _POWER_FLOOR))
+        return y, x
 
 
-def _magnitudes(signal: Doubles, n_fft: int) -> Doubles:
-    """Magnitudes of a channel, centred frames with reflect padding, floored; shape=(bins, frames)."""
-    if len(signal) <= n_fft // 2:
-        raise InputError(
-            f"{len(signal)} samples are too short for a transform of {n_fft}", "score longer excerpts"
-        )
-    padded = np.pad(signal, n_fft // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: n_fft // 4]
-    window = scipy.signal.get_window("hann", n_fft)
-    spectra = scipy.fft.rfft(frames * window, axis=1)
-    power = np.square(spectra.real) + np.square(spectra.imag)
-    return np.asarray(np.sqrt(np.maximum(power, _POWER_FLOOR)).T)
+class _Resolution:
+    """Sums of one resolution: squared differences, squared references, absolute logarithms."""
+
+    def __init__(self, n_fft: int) -> None:
+        self._frames = _PairFrames(n_fft)
+        self._apart: Doubles | float = 0.0
+        self._true: Doubles | float = 0.0
+        self._logs: Doubles | float = 0.0
+        self._count = 0
+
+    def add(self, references: Doubles, estimates: Doubles) -> None:
+        self._take(self._frames.push(references, estimates))
+
+    def finish(self) -> Doubles:
+        self._take(self._frames.finish())
+        return np.asarray(np.sqrt(self._apart / self._true) + self._logs / self._count)
+
+    def _take(self, both: tuple[Doubles, Doubles]) -> None:
+        y, x = both
+        self._apart = self._apart + np.square(y - x).sum(axis=(-2, -1))
+        self._true = self._true + np.square(y).sum(axis=(-2, -1))
+        self._logs = self._logs + np.abs(np.log(x / y)).sum(axis=(-2, -1))
+        self._count += y.shape[-2] * y.shape[-1]
+
+
+class _Weighting:
+    """A-weighting of two signals, aligned with them; zeros before and after."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._taps = _a_weighting(sample_rate)
+        self._half = len(self._taps) // 2
+        self._held: Doubles | None = None
+
+    def push(self, references: Doubles, estimates: Doubles) -> tuple[Doubles, Doubles]:
+        return self._filter(np.stack([references, estimates]))
+
+    def finish(self) -> tuple[Doubles, Doubles]:
+        if self._held is None:
+            raise InputError("the audio has no samples", "check the files")
+        return self._filter(np.zeros((*self._held.shape[:-1], self._half)))
+
+    def _filter(self, block: Doubles) -> tuple[Doubles, Doubles]:
+        if self._held is None:
+            self._held = np.zeros((*block.shape[:-1], self._half))
+        joined = np.concatenate([self._held, block], axis=-1)
+        ready = max(0, joined.shape[-1] - 2 * self._half)
+        self._held = joined[..., ready:]
+        if not ready:
+            empty = joined[..., :0]
+            return empty[0], empty[1]
+        taps = self._taps.reshape((1,) * (block.ndim - 1) + (-1,))
+        y, x = scipy.signal.oaconvolve(joined, taps, mode="valid", axes=-1)
+        return y, x
 
 
 @lru_cache(maxsize=8)

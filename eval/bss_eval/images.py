@@ -203,7 +203,7 @@ def _survey(pairs: Pairs, taps: int) -> _Survey:
         channels = references.shape[1]
         count = len(pairs.names) * channels
         if correlations is None:
-            correlations = Correlations(count, taps)
+            correlations = Correlations(count, count, taps)
         correlations.add(references.reshape(count, -1), estimates.reshape(count, -1))
         sounds |= ~_silent(references)
         estimated |= ~_silent(estimates)

@@ -53,16 +53,18 @@ class Correlations:
     Parameters
     ----------
     channels
-        Number of all references' channels, and of all estimates' channels.
+        Number of all references' channels.
+    targets
+        Number of all estimates' channels.
     taps
         Length L of the filters.
     """
 
-    def __init__(self, channels: int, taps: int) -> None:
+    def __init__(self, channels: int, targets: int, taps: int) -> None:
         self.channels, self.taps = channels, taps
         self.among = np.zeros((channels, channels, taps))
         """r_ab[k], k = 0..L-1."""
-        self.across = np.zeros((channels, channels, taps))
+        self.across = np.zeros((channels, targets, taps))
         """sum_t a[t] e[t + k], k = 0..L-1."""
         self._past = np.zeros((channels, taps - 1))
 
