@@ -49,6 +49,9 @@ def config_of(checkpoint: Checkpoint) -> IBMCNNConfig:
         raise ModelFileError(f"the checkpoint has theta = {theta!r}", "it has to be at least 0 and below 1")
     if mirror not in ("exact", "off_by_one"):
         raise ModelFileError(f"the checkpoint has mirror = {mirror!r}", "it is exact or off_by_one")
+    compression = given.get("compression", default.compression)
+    if compression not in ("none", "log"):
+        raise ModelFileError(f"the checkpoint has compression = {compression!r}", "it is none or log")
     first, second, third, fourth = _sizes(given, "channels", default.channels)
     wide, narrow = _sizes(given, "hidden", default.hidden)
     return IBMCNNConfig(
@@ -56,6 +59,7 @@ def config_of(checkpoint: Checkpoint) -> IBMCNNConfig:
         hidden=(wide, narrow),
         theta=float(theta),
         mirror="off_by_one" if mirror == "off_by_one" else "exact",
+        compression="log" if compression == "log" else "none",
     )
 
 

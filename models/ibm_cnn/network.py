@@ -18,6 +18,7 @@ from stemwright.models.ibm_cnn.configs import BINS, CENTRE, FRAMES, KERNEL, POOL
 _BEFORE, _AFTER = (KERNEL[1] - 1) // 2, KERNEL[1] // 2  # SAME padding of TensorFlow: 5 and 6 bins
 _DROPOUT = 0.5
 _INITIAL_BIAS = 0.1
+_LOG_FACTOR, _LOG_DIVISOR = 10_000.0, 4.0  # chosen here: a bin 80 dB below full scale is seen as 0.1
 
 Sharing = Literal["none", "frames"]
 
@@ -72,13 +73,19 @@ class IBMCNN(nn.Module):
 
     def convolved(self, patches: Tensor) -> Tensor:
         """Features of patches, shape=(B, channels, 9, 15)."""
-        features = patches
+        features = self.seen(patches)
         for index, layer in enumerate(self.convolutions):
             padded = F.pad(features, (_BEFORE, _AFTER, 1, 1))
             features = F.relu(layer(padded))
             if index % 2:
                 features = pooled(features)
         return features
+
+    def seen(self, magnitude: Tensor) -> Tensor:
+        """Return what the first convolution gets of magnitudes; zeros stay zeros."""
+        if self.config.compression == "none":
+            return magnitude
+        return torch.log(1 + _LOG_FACTOR * magnitude) / _LOG_DIVISOR
 
     def hidden(self, features: Tensor) -> Tensor:
         """Dense layers on such features, shape=(B, units); flattened in TensorFlow's order."""
@@ -150,7 +157,8 @@ class MaskNetwork(nn.Module):
         """
         length = padded.shape[2]
         # One channel is nothing: with five blocks the first layer gives its middle kind three times.
-        kinds = _convolved(torch.cat([padded] * 5, dim=2), self.net.conv1, length)
+        seen = self.net.seen(padded)
+        kinds = _convolved(torch.cat([seen] * 5, dim=2), self.net.conv1, length)
         kinds = pooled(_convolved(kinds, self.net.conv2, length))
         kinds = _convolved(_middle_thrice(kinds, 2 * length, length), self.net.conv3, length)
         kinds = pooled(_convolved(_middle_thrice(kinds, 3 * length, length), self.net.conv4, length))

@@ -107,7 +107,15 @@ def test_what_does_not_fit_is_named() -> None:
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"theta": 1.0}, {"theta": "x"}, {"mirror": "x"}, {"channels": [1, 2]}, {"hidden": "ab"}, {"other": 1}],
+    [
+        {"theta": 1.0},
+        {"theta": "x"},
+        {"mirror": "x"},
+        {"channels": [1, 2]},
+        {"hidden": "ab"},
+        {"compression": "x"},
+        {"other": 1},
+    ],
 )
 def test_settings_that_no_network_has(kwargs: dict[str, object]) -> None:
     checkpoint = Checkpoint(tensors={}, klass=KLASS, kwargs=kwargs, kind="safetensors")  # type: ignore[arg-type]

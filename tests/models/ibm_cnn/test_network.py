@@ -135,6 +135,20 @@ def test_masks_are_the_centres_of_the_patches_around_each_frame(frames: int) -> 
     assert float(voice.std()) > 0.01  # the masks say something
 
 
+def test_compressed_magnitudes() -> None:
+    arrays = tensorflow_arrays(SMALL)
+    compressed = IBMCNNConfig(channels=SMALL.channels, hidden=SMALL.hidden, compression="log")
+    patch = magnitudes(1, 9, BINS)[0]
+    with torch.no_grad():
+        found = network_of(arrays, compressed)(torch.from_numpy(patch)[None, None])[0].numpy()
+    expected = transcribed_logits(arrays, np.log1p(1e4 * patch) / 4)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    net = network_of(arrays, compressed)
+    magnitude = torch.from_numpy(magnitudes(2, 1, BINS, 23))
+    with torch.no_grad():
+        assert float((MaskNetwork(net)(magnitude) - MaskNetwork(net, "none")(magnitude)).abs().max()) < 1e-5
+
+
 def test_patches_of_a_batch_do_not_touch_each_other() -> None:
     net = network_of(tensorflow_arrays(SMALL), SMALL)
     patches = torch.from_numpy(magnitudes(5, 1, 9, BINS))
