@@ -1,0 +1,83 @@
+"""Data folders of songs with stems."""
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from stemwright.training.data.listing import (
+    STEM_MP4,
+    Entry,
+    Fault,
+    audio_files,
+    parted,
+    singer_or_song,
+)
+
+MUSDB18_STEMS = ("drums", "bass", "other", "vocals")  # the streams of a file after the mixture
+_MIXTURES = frozenset(("mixture", "mix"))
+_TWO_CHANNELS = ("accompaniment", "vocals")  # left, right: MIR-1K and iKala alike
+
+
+def musdb18(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Songs as `.stem.mp4` files with a mixture and four stems."""
+    entries = []
+    for path in audio_files(root):
+        if not path.name.lower().endswith(STEM_MP4):
+            continue
+        relative = PurePosixPath(path.relative_to(root))
+        split, rest = parted(relative)
+        name = str(relative)[: -len(STEM_MP4)]
+        group = str(rest)[: -len(STEM_MP4)]
+        entries += [
+            Entry(path=path, name=name, group=group, role=role, split=split, stream=number)
+            for number, role in enumerate(MUSDB18_STEMS, start=1)
+        ]
+    return entries, []
+
+
+def stems(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Songs as folders of stem files; the stems are those that more than half of the songs have.
+
+    A mixture is left out: what is trained on is the sum of the stems.
+    """
+    songs: dict[Path, dict[str, Path]] = {}
+    doubles: dict[Path, str] = {}
+    for path in audio_files(root):
+        role = path.stem.lower()
+        if path.parent == root or role in _MIXTURES:
+            continue
+        if role in songs.setdefault(path.parent, {}):
+            doubles[path.parent] = role
+        songs[path.parent][role] = path
+    counts = Counter(role for files in songs.values() for role in files)
+    wanted = tuple(sorted(role for role, count in counts.items() if 2 * count > len(songs)))
+    entries, faults = [], []
+    for folder, files in songs.items():
+        relative = PurePosixPath(folder.relative_to(root))
+        split, rest = parted(relative)
+        missing = [role for role in wanted if role not in files]
+        if missing:
+            faults.append(Fault(name=str(relative), reason=f"has no stem {' or '.join(missing)}"))
+        elif folder in doubles:
+            faults.append(Fault(name=str(relative), reason=f"has the stem {doubles[folder]} twice"))
+        else:
+            entries += [
+                Entry(path=files[role], name=str(relative), group=str(rest), role=role, split=split)
+                for role in wanted
+            ]
+    return entries, faults
+
+
+def two_channel(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Clips with the accompaniment in the left channel and the voice in the right one."""
+    entries = []
+    for path in audio_files(root):
+        relative = PurePosixPath(path.relative_to(root))
+        split, _ = parted(relative)
+        entries += [
+            Entry(
+                path=path, name=str(relative), group=singer_or_song(path.stem), role=role, split=split,
+                channel=channel,
+            )
+            for channel, role in enumerate(_TWO_CHANNELS)
+        ]  # fmt: skip
+    return entries, []

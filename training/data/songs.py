@@ -1,0 +1,145 @@
+"""Segments of songs with their stems, as they are or remixed between songs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from stemwright.core.arrays import FloatArray
+from stemwright.core.errors import InputError
+from stemwright.training.data import draws
+from stemwright.training.data.examples import Example
+from stemwright.training.data.pack import Pack
+
+_STD_FLOOR = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SongRules:
+    """How segments are drawn.
+
+    Parameters
+    ----------
+    targets
+        The targets in order: a name and the stems whose sum it is. None makes each stem of the pack one.
+    seconds
+        Length of an example.
+    samples
+        The same in samples, for networks that want an exact number; wins over seconds.
+    remix
+        Share of the examples whose stems come from songs and places of their own.
+    normalise
+        Divide by the standard deviation of the song's mixture, its mean taken off, as Demucs is trained.
+    channels
+        2, or 1: of packs with two channels one of them by chance (their mean would cancel what is panned).
+    """
+
+    targets: Mapping[str, Sequence[str]] | None = None
+    seconds: float = 10.0
+    samples: int | None = None
+    remix: float = 0.0
+    normalise: bool = False
+    channels: int | None = None
+
+
+class Songs:
+    """Segments of songs; songs are drawn by their length, places in them evenly.
+
+    Parameters
+    ----------
+    pack
+        Of stems.
+    rules
+        How to draw.
+
+    Raises
+    ------
+    InputError
+        Not stems, or songs without a stem that is asked for.
+    """
+
+    def __init__(self, pack: Pack, rules: SongRules | None = None) -> None:
+        self.rules = rules or SongRules()
+        self.pack = pack
+        if pack.index.kind != "stems":
+            raise InputError(f"{pack.folder} is no pack of stems", "give songs with stems")
+        if self.rules.channels == 2 and pack.channels == 1:
+            raise InputError(f"the pack {pack.folder} has one channel", "pack the songs with --channels 2")
+        self._frames = self.rules.samples or round(self.rules.seconds * pack.sample_rate)
+        roles = sorted({one.role for one in pack.recordings})
+        self._targets = dict(self.rules.targets or {role: (role,) for role in roles})
+        self._check()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the targets are called."""
+        return tuple(self._targets)
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.pack.sample_rate
+
+    def example(self, seed: int, step: int, index: int) -> Example:
+        """Draw a segment; the mixture is the sum of the targets."""
+        rng = draws.generator(seed, "songs", step, index)
+        one_song = rng.random() >= self.rules.remix
+        channel = int(rng.integers(2))  # drawn in any case, so that no option shifts the draws behind it
+        song, start = self._place(rng)
+        targets = []
+        for stems in self._targets.values():
+            if not one_song:
+                song, start = self._place(rng)
+            targets.append(self._target(song, stems, start, channel))
+        stacked = np.stack(targets)
+        return Example(mixture=stacked.sum(axis=0), targets=stacked)
+
+    @cached_property
+    def _songs(self) -> dict[str, dict[str, int]]:
+        """Number of each stem's recording, by song."""
+        found: dict[str, dict[str, int]] = {}
+        for number in self.pack.numbers:
+            one = self.pack.index.recordings[number]
+            found.setdefault(one.name, {})[one.role] = number
+        return found
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self._songs)
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        first = (next(iter(stems.values())) for stems in self._songs.values())
+        return tuple(self.pack.index.recordings[number].frames for number in first)
+
+    @cached_property
+    def _bounds(self) -> npt.NDArray[np.float64]:
+        return np.cumsum(np.array(self._lengths, np.float64))
+
+    def _place(self, rng: np.random.Generator) -> tuple[str, int]:
+        which = draws.weighted(rng.random(), self._bounds)
+        last = self._lengths[which] - self._frames
+        start = int(rng.integers(last + 1)) if last >= 0 else 0  # a shorter song ends in silence
+        return self._names[which], start
+
+    def _target(self, song: str, stems: Sequence[str], start: int, channel: int) -> FloatArray:
+        total = np.zeros((self.pack.channels, self._frames), np.float32)
+        for stem in stems:
+            total += self.pack.read(self._songs[song][stem], start, self._frames)
+        if self.rules.channels == 1 and self.pack.channels == 2:
+            total = total[channel : channel + 1]
+        if self.rules.normalise:
+            facts = self.pack.index.statistics[song]
+            total = (total - np.float32(facts.mean)) / np.float32(facts.std + _STD_FLOOR)
+        return total
+
+    def _check(self) -> None:
+        for song, stems in self._songs.items():
+            for name in (stem for wanted in self._targets.values() for stem in wanted):
+                if name not in stems:
+                    raise InputError(
+                        f"the song {song} of {self.pack.folder} has no stem {name}, only {', '.join(stems)}",
+                        "ask for stems that all songs have",
+                    )

@@ -1,0 +1,1 @@
+"""Songs and speech made by rule, for those without data."""
