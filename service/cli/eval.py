@@ -1,6 +1,6 @@
 """`stemwright eval`: how good stems are."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +27,16 @@ def score(
     stems: Annotated[
         list[str] | None, typer.Option("--stem", metavar="STEM", help="Score only this stem; repeatable.")
     ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="Default: bsseval; repeatable. Names: see below."),
+    ] = None,
+    mixture: Annotated[
+        Path | None,
+        typer.Option(
+            "--mixture", metavar="FILE", help="For improvements; default: `mixture.*` beside the references."
+        ),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Do as museval does also where its equations are singular.")
     ] = False,
@@ -34,31 +44,42 @@ def score(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write all frames as museval's JSON.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a FILE that exists.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as a line of JSON, frames included.")
+    ] = False,
+    window: Annotated[float, typer.Option("--window", min=0.01, help="Frames of bsseval in seconds.")] = 1.0,
+    hop: Annotated[float, typer.Option("--hop", min=0.01, help="From frame to frame, in seconds.")] = 1.0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Frames scored at a time.")] = 2,
 ) -> int:
-    """Score stems by BSS Eval 4: SDR, ISR, SIR and SAR of stereo images in frames of 1 s.
+    """Score stems against references; by default by BSS Eval 4, SDR, ISR, SIR and SAR in frames of 1 s.
 
-    Files are paired by name: `vocals.wav` with `vocals.flac`. The table gives medians over the frames;
-    a frame in which any reference or estimate is silent counts for none of the stems. Values are those
-    of museval 0.4.1, but for SIR and SAR where the references lack bandwidth (music from MP3 or AAC):
-    there its equations are singular and its values meaningless, unless `--exact` asks for them.
+    Files are paired by name: `vocals.wav` with `vocals.flac`. Metrics: bsseval, bsseval-sources, nsdr, sdr,
+    sdri, si-sdr, si-sdr-zero-mean, si-sdri, mrstft, logmel; for speech pesq, pesq-nb, stoi, estoi, dnsmos;
+    mse:EMBEDDER and fad:EMBEDDER. nsdr, sdri and si-sdri are gains over the mixture.
+
+    Of bsseval the table gives medians over the frames; a frame in which any reference or estimate is silent
+    counts for none of the stems. Values are those of museval 0.4.1, but for SIR and SAR where the
+    references lack bandwidth (music from MP3 or AAC): there its equations are singular and its values
+    meaningless, unless `--exact` asks for them.
     """
-    from stemwright.eval.bss_eval.images import ImagesOptions, score_images
-    from stemwright.eval.museval_files import museval_json
-    from stemwright.eval.stem_folders import open_stem_folders
-    from stemwright.service.cli.score_table import print_scores
-    from stemwright.service.staging import Staging, refuse_existing
+    from stemwright.eval.measures.contract import ScoreOptions
+    from stemwright.service.cli.scoring import ScoreRequest
+    from stemwright.service.cli.scoring import score as run
 
-    if out is not None and not overwrite:
-        refuse_existing(out.parent, [PurePosixPath(out.name)])
-    pairs = open_stem_folders(reference, estimate, tuple(stems) if stems else None)
-    scores = score_images(pairs, ImagesOptions(exact=exact, threads=threads))
-    if out is not None:
-        file = PurePosixPath(out.name)
-        with Staging(out.parent, out.stem) as staging:
-            staging.path(file).write_text(museval_json(scores), encoding="utf-8")
-            staging.publish([file], replace=overwrite)
-    print_scores(scores)
+    run(
+        ScoreRequest(
+            reference=reference,
+            estimate=estimate,
+            stems=tuple(stems) if stems else None,
+            metrics=tuple(metrics or ()),
+            mixture=mixture,
+            exact=exact,
+            out=out,
+            overwrite=overwrite,
+            as_json=as_json,
+            options=ScoreOptions(window_s=window, hop_s=hop, threads=threads),
+        )
+    )
     return 0
 
 
