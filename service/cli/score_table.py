@@ -37,7 +37,7 @@ def print_scores(row: TrackScores, metrics: Sequence[Metric], options: ScoreOpti
 
 
 def _notes(row: TrackScores) -> dict[str, list[str]]:
-    """Notes and the stems that they are of."""
+    """Return notes with the stems that they are of."""
     notes: dict[str, list[str]] = {}
     for name, stem in row.stems.items():
         for note in stem.notes:
