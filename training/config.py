@@ -101,7 +101,7 @@ class ScheduleSection(_Data):
     """The factor of the learning rate.
 
     kind
-        `constant`; `plateau`: multiplied by `factor` whenever validation has not improved for `patience` times
+        `constant`; `plateau`: multiplied by `factor` whenever validation has not improved `patience` times
         in a row; `stages`: a list of steps and factors; `cosine`: half a cosine from 1 to `floor` over the
         run.
     warmup_steps
@@ -180,6 +180,11 @@ class LoopSection(_Data):
     log_every: int = Field(default=20, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
     best_by: Literal["score", "loss"] = "score"
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which the run ends."""
+        return float("inf") if self.max_seconds is None else self.max_seconds
 
 
 class PublishSection(_Data):

@@ -29,6 +29,8 @@ def renamed_tensors(variant: Variant, tensors: Mapping[str, FloatArray]) -> dict
         A tensor is missing, left over or of another size.
     """
     config = variant.config
+    if variant.naming == "stemwright":
+        return dict(tensors)
     names = {"torchaudio": _torchaudio, "asteroid": _asteroid, "kaituoxu": _kaituoxu}[variant.naming](config)
     result: dict[str, FloatArray] = {}
     used: set[str] = set()

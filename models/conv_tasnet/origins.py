@@ -23,7 +23,7 @@ from stemwright.models.conv_tasnet.configs import (
     NormKind,
 )
 
-Naming = Literal["torchaudio", "asteroid", "kaituoxu"]
+Naming = Literal["stemwright", "torchaudio", "asteroid", "kaituoxu"]
 """Whose names the tensors bear; demucs has kept kaituoxu's."""
 
 MUSIC_STEMS = ("drums", "bass", "other", "vocals")

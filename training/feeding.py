@@ -1,0 +1,67 @@
+"""From a configuration to batches of examples on their way to the network."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from stemwright.core.errors import OptionError
+from stemwright.training.config import TrainConfig
+from stemwright.training.data.batches import Batch, batches
+from stemwright.training.data.examples import Source
+from stemwright.training.devices import Place
+from stemwright.training.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where the examples of a run come from.
+
+    train
+        Of training.
+    valid
+        Held-out items; None: nothing is validated.
+    """
+
+    train: Source
+    valid: Source | None = None
+
+
+def open_sources(config: TrainConfig, task: Task) -> Sources:
+    """Open the data that a configuration names.
+
+    Raises
+    ------
+    OptionError
+        It names none, or what the data does not have.
+    InputError
+        The data cannot be read.
+    """
+    data = config.data
+    if not data.train:
+        raise OptionError("the configuration names no data", "add a table [data.train]; see docs/training.md")
+
+    from stemwright.training.data.opening import open_source  # its kinds of data need more than the loop
+
+    def opened(settings: dict[str, object], seconds: float) -> Source:
+        return open_source(
+            settings,
+            sample_rate=task.sample_rate,
+            channels=task.channels,
+            samples=task.segment_samples(seconds),
+        )
+
+    valid = opened(data.valid, data.valid_segment_s or data.segment_s) if data.valid else None
+    return Sources(train=opened(data.train, data.segment_s), valid=valid)
+
+
+def feed(config: TrainConfig, source: Source, start: int, place: Place) -> Generator[Batch]:
+    """Give this process's part of the batches from step `start` on."""
+    share = place.share(config.loop.batch)
+    yield from batches(
+        source,
+        seed=config.loop.seed,
+        batch_size=share,
+        start_step=start,
+        first_index=place.rank * share,
+        workers=config.loop.workers,
+        pin=place.device.type == "cuda",
+    )
