@@ -18,6 +18,8 @@ StemwrightError
 `exit_code` and `http_status` are the one mapping; nothing else translates errors.
 """
 
+import errno
+from pathlib import Path
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -132,3 +134,20 @@ class InternalError(StemwrightError):
     """A fault of stemwright's own."""
 
     code = "internal_error"
+
+
+def output_error(path: Path, error: OSError) -> StemwrightError:
+    """Translate a failure to write output."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ResourceError(f"no space left on the disk of {path}", "free some space or choose another -o")
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(f"cannot write {path}: {reason}", "choose an output folder you can write with -o")
+
+
+def unforeseen(error: Exception) -> InternalError:
+    """Wrap an exception that nobody foresaw, so that it fails one track and not the run."""
+    cause = " ".join(str(error).split())
+    message = f"unexpected {type(error).__name__}" + (f": {cause}" if cause else "")
+    wrapped = InternalError(message, "run it with --verbose for the traceback")
+    wrapped.__cause__ = error
+    return wrapped

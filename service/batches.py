@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
-from stemwright.core.errors import CancelledError, InputError, InternalError, StemwrightError
+from stemwright.core.errors import CancelledError, InputError, InternalError, StemwrightError, unforeseen
 from stemwright.models.separation.separator import CancelToken, Progress
 from stemwright.service.folders import Collection, Track
 from stemwright.service.ledger import InputPrint, Ledger, Row, WrittenFile, written_files
 from stemwright.service.naming import RESULT_FILE, safe_name
-from stemwright.service.outcomes import FATAL_ERRORS, error_facts, unforeseen
+from stemwright.service.outcomes import FATAL_ERRORS, error_facts
 from stemwright.service.places import Place, PlacedFile
 from stemwright.service.results import ModelFacts, TrackResult
 from stemwright.service.staging import Staging

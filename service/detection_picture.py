@@ -8,9 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from stemwright.core.errors import OutputError
+from stemwright.core.errors import OutputError, output_error
 from stemwright.models.query.detection import ClassActivity, Detection
-from stemwright.service.staging import output_error
 
 PictureFormat = Literal["png", "svg"]
 _WIDTH_INCH, _ROW_INCH, _MARGINS_INCH = 10.0, 0.32, 1.3

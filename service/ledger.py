@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from stemwright.core.appending import LineFile, whole_lines
-from stemwright.core.errors import OutputError
+from stemwright.core.errors import OutputError, output_error
 from stemwright.service.outcomes import ErrorFacts
-from stemwright.service.staging import output_error
 
 LEDGER_FILE = "batch.jsonl"
 LEDGER_SCHEMA = 1

@@ -10,7 +10,6 @@ from stemwright.core.errors import (
     EXIT_SOME_FAILED,
     EXIT_USAGE,
     DeviceError,
-    InternalError,
     ModelFileError,
     StemwrightError,
     UserError,
@@ -31,15 +30,6 @@ def exit_code(errors: Sequence[StemwrightError | None]) -> int:
     if len(failed) < len(errors):
         return EXIT_SOME_FAILED
     return EXIT_USAGE if all(isinstance(error, UserError) for error in failed) else EXIT_FAILURE
-
-
-def unforeseen(error: Exception) -> InternalError:
-    """Wrap an exception that nobody foresaw, so that it fails one track and not the run."""
-    cause = " ".join(str(error).split())
-    message = f"unexpected {type(error).__name__}" + (f": {cause}" if cause else "")
-    wrapped = InternalError(message, "run it with --verbose for the traceback")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 @dataclass(frozen=True, kw_only=True)

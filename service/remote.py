@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 from stemwright.core.appending import whole_lines
-from stemwright.core.errors import CancelledError, InternalError, StemwrightError
+from stemwright.core.errors import CancelledError, InternalError, StemwrightError, output_error
 from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import Progress
 from stemwright.service.batches import Identity
@@ -27,7 +27,7 @@ from stemwright.service.folders import Track
 from stemwright.service.ledger import InputPrint
 from stemwright.service.places import Place, PlacedFile
 from stemwright.service.results import FileFacts, TrackResult
-from stemwright.service.staging import Staging, output_error, refuse_existing
+from stemwright.service.staging import Staging, refuse_existing
 
 JOBS_FILE = "batch.jobs.jsonl"
 

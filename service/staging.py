@@ -16,17 +16,9 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from stemwright.core.errors import OutputError, ResourceError, StemwrightError
+from stemwright.core.errors import OutputError, output_error
 
 _STAGED = re.compile(r"\..*\.partial-[0-9a-f]{8}")
-
-
-def output_error(path: Path, error: OSError) -> StemwrightError:
-    """Translate a failure to write output."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return ResourceError(f"no space left on the disk of {path}", "free some space or choose another -o")
-    reason = (error.strerror or str(error)).lower()
-    return OutputError(f"cannot write {path}: {reason}", "choose an output folder you can write with -o")
 
 
 class Staging:

@@ -21,7 +21,7 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter, OutputFormat, open_writer
 from stemwright.core.audio.source import AudioInfo
 from stemwright.core.audio.tags import Tags
-from stemwright.service.staging import output_error
+from stemwright.core.errors import output_error
 
 ClipMode = Literal["shared", "clamp", "float"]
 

@@ -19,7 +19,7 @@ from stemwright.core.audio.encode import OutputFormat, check_writable, estimated
 from stemwright.core.audio.source import AudioInfo, AudioSource, FileSource, open_source
 from stemwright.core.audio.stem_mp4 import check_stem_mp4, open_stem_writer
 from stemwright.core.audio.tags import Tags, for_stem
-from stemwright.core.errors import ResourceError
+from stemwright.core.errors import ResourceError, output_error
 from stemwright.models.query.queries import AskedStem
 from stemwright.models.registry.installed import Installed
 from stemwright.models.separation.separator import (
@@ -38,7 +38,7 @@ from stemwright.service.results import (
     TrackResult,
     input_facts,
 )
-from stemwright.service.staging import Staging, output_error, refuse_existing
+from stemwright.service.staging import Staging, refuse_existing
 from stemwright.service.stem_files import (
     FULL_SCALE,
     RAW_BYTES_PER_SAMPLE,

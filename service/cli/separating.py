@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import typer
 
 from stemwright.core.audio.source import open_source
-from stemwright.core.errors import InputError, OptionError, StemwrightError
+from stemwright.core.errors import InputError, OptionError, StemwrightError, output_error, unforeseen
 from stemwright.models.separation.separator import Progress
 from stemwright.service.asking import Asker
 from stemwright.service.cli.engine import open_asker, open_engine, track_options
@@ -23,10 +23,10 @@ from stemwright.service.cli.options import Choices, Container
 from stemwright.service.cli.output import print_json_line, print_path
 from stemwright.service.cli.progress import ProgressDisplay
 from stemwright.service.naming import DEFAULT_TEMPLATE, NameTemplate, safe_name, same_file_key
-from stemwright.service.outcomes import FATAL_ERRORS, error_facts, exit_code, unforeseen
+from stemwright.service.outcomes import FATAL_ERRORS, error_facts, exit_code
 from stemwright.service.places import Layout, Place, PlacedFile, earlier_files, place_track
 from stemwright.service.results import TrackResult
-from stemwright.service.staging import output_error, sweep
+from stemwright.service.staging import sweep
 from stemwright.service.tracks import (
     Engine,
     TrackOptions,

@@ -10,10 +10,9 @@ from urllib.parse import quote
 
 import httpx
 
-from stemwright.core.errors import InternalError, ResourceError
+from stemwright.core.errors import InternalError, ResourceError, output_error
 from stemwright.service.client.connection import AnswerError, Connection, Patience
 from stemwright.service.client.views import Stem
-from stemwright.service.staging import output_error
 
 Received = Callable[[int, int], None]
 """Called with the bytes of a file that are here, and their whole number."""
