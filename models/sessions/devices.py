@@ -6,7 +6,9 @@ therefore believed only after a small graph ran on them.
 
 import contextlib
 import importlib.util
+import io
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -29,6 +31,8 @@ _ORT_NAMES = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 _PROBE_TIMEOUT_S = 120.0
+_CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,14 +262,11 @@ def _run_probe(device: Device, wanted: str) -> DeviceReport:
             session = ort.InferenceSession(probe_graph, options, providers=[provider])
             got = session.run(None, {"x": np.ones((1, 4, 16), np.float32)})[0]
     except Exception as error:  # ONNX Runtime raises bare exceptions of many kinds
-        return DeviceReport(device=str(device), usable=False, detail=_first_line(error), remedy=remedy)
+        # A provider that does not load leaves its nodes to the CPU, and that is what is complained of.
+        detail = _not_loading(wanted) if _CPU_FALLBACK in str(error) else _first_line(error)
+        return DeviceReport(device=str(device), usable=False, detail=detail, remedy=remedy)
     if wanted not in session.get_providers():
-        return DeviceReport(
-            device=str(device),
-            usable=False,
-            detail=f"{wanted} does not load (driver, CUDA or cuDNN is missing or of another version)",
-            remedy=remedy,
-        )
+        return DeviceReport(device=str(device), usable=False, detail=_not_loading(wanted), remedy=remedy)
     if not np.allclose(got, 8.0):
         return DeviceReport(device=str(device), usable=False, detail="it computes wrongly", remedy=remedy)
     if device.provider == "cpu":
@@ -286,7 +287,15 @@ def preload_cuda() -> None:
     import onnxruntime as ort
 
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls(directory="")
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):  # it prints what is missing among the program's own output
+            ort.preload_dlls(directory="")
+        for line in told.getvalue().splitlines():
+            _LOG.info("ONNX Runtime: %s", line)
+
+
+def _not_loading(provider: str) -> str:
+    return f"{provider} does not load (driver, CUDA or cuDNN is missing or of another version)"
 
 
 def _probe_graph() -> bytes:
