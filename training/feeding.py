@@ -47,6 +47,7 @@ def open_sources(config: TrainConfig, task: Task) -> Sources:
             sample_rate=task.sample_rate,
             channels=task.channels,
             samples=task.segment_samples(seconds),
+            batch=config.loop.batch,
         )
 
     valid = opened(data.valid, data.valid_segment_s or data.segment_s) if data.valid else None

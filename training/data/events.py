@@ -34,10 +34,14 @@ class EventRules:
         Examples a step: the partner of each is the target of the next one, the last one's is the first's.
     condition
         What the network is asked with: the tagger's probabilities of the clean target, or its embedding.
+    samples
+        Length of an example; None is that of the pack's anchors, and no other is possible: conditions belong
+        to whole anchors.
     """
 
     batch_size: int = 16
     condition: Condition = "probabilities"
+    samples: int | None = None
 
 
 def matched_gain(target: FloatArray, partner: FloatArray) -> float:
@@ -71,6 +75,11 @@ class EventPairs:
         if pack.index.anchors is None:
             raise InputError(f"the pack {pack.folder} has no anchors", "pack the events with --tagger")
         self._table = pack.index.anchors
+        if self.rules.samples not in (None, self._table.segment):
+            raise InputError(
+                f"the anchors of {pack.folder} have {self._table.segment} samples, not {self.rules.samples}",
+                "train on segments of that length, or pack the events again",
+            )
         if len(self.labels) < 2:
             raise InputError(f"the pack {pack.folder} has fewer than two classes", "give more classes")
 
@@ -106,10 +115,12 @@ class EventPairs:
         return {label: tuple(found[label]) for label in sorted(found)}
 
     def example(self, seed: int, step: int, index: int) -> Example:
-        """Draw a pair; the targets have shape=(1, channels, samples), the mixture is at 0 dB."""
+        """Draw a pair; the targets have shape=(1, channels, samples), the mixture is at 0 dB.
+
+        An index behind the batch is one of a later step.
+        """
         size = self.rules.batch_size
-        if index >= size:
-            raise ValueError(f"an index of {index} in batches of {size}")
+        step, index = step + index // size, index % size
         first, second = (self._drawn(seed, step * size + place) for place in (index, (index + 1) % size))
         return self.pair(first, second)
 

@@ -36,7 +36,7 @@ class ListedMixtures:
     table
         A file of LibriMix's `metadata` folder, such as `libri2mix_train-clean-100.csv`: columns mixture_ID,
         source_1_path, source_1_gain and so on.
-    seconds
+    samples
         Length of an example; shorter mixtures are padded behind.
 
     Raises
@@ -45,10 +45,10 @@ class ListedMixtures:
         The table is no such file, or names an utterance that the pack does not have.
     """
 
-    def __init__(self, pack: Pack, table: Path, *, seconds: float = 3.0) -> None:
+    def __init__(self, pack: Pack, table: Path, *, samples: int) -> None:
         self.pack = pack
         self.mixtures = read_metadata(table, pack)
-        self._frames = round(seconds * pack.sample_rate)
+        self._frames = samples
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -125,17 +125,20 @@ class Songs:
         return self._names[which], start
 
     def _target(self, song: str, stems: Sequence[str], start: int, channel: int) -> FloatArray:
-        total = np.zeros((self.pack.channels, self._frames), np.float32)
-        for stem in stems:
+        total = self.pack.read(self._songs[song][stems[0]], start, self._frames)
+        for stem in stems[1:]:
             total += self.pack.read(self._songs[song][stem], start, self._frames)
         if self.rules.channels == 1 and self.pack.channels == 2:
             total = total[channel : channel + 1]
         if self.rules.normalise:
             facts = self.pack.index.statistics[song]
-            total = (total - np.float32(facts.mean)) / np.float32(facts.std + _STD_FLOOR)
+            total -= np.float32(facts.mean)
+            total /= np.float32(facts.std + _STD_FLOOR)
         return total
 
     def _check(self) -> None:
+        if not self._targets or not all(self._targets.values()):
+            raise InputError("a target has no stems", "name at least one stem for each target")
         for song, stems in self._songs.items():
             for name in (stem for wanted in self._targets.values() for stem in wanted):
                 if name not in stems:

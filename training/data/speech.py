@@ -34,6 +34,8 @@ class SpeechRules:
         Voices at once.
     seconds
         Length of an example.
+    samples
+        The same in samples; wins over seconds.
     snr_db
         The level of speech of the first voice over that of each other one is uniform in +-snr_db.
     level_db
@@ -51,6 +53,7 @@ class SpeechRules:
 
     speakers: int = 2
     seconds: float = 4.0
+    samples: int | None = None
     snr_db: float = 5.0
     level_db: tuple[float, float] = (-26.0, -26.0)
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class SpeechMixtures:
         self.rules = rules or SpeechRules()
         self.pack = pack
         self.noise = noise
-        self._frames = round(self.rules.seconds * pack.sample_rate)
+        self._frames = self.rules.samples or round(self.rules.seconds * pack.sample_rate)
         self._check()
 
     @property
