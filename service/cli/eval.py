@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stemwright.core.errors import OptionError
+from stemwright.service.cli.eval_run import run
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -13,6 +14,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.callback()
 def evaluate() -> None:
     """Score stems against references."""
+
+
+app.command()(run)
 
 
 @app.command()
@@ -64,9 +68,9 @@ def score(
     """
     from stemwright.eval.measures.contract import ScoreOptions
     from stemwright.service.cli.scoring import ScoreRequest
-    from stemwright.service.cli.scoring import score as run
+    from stemwright.service.cli.scoring import score as score_folders
 
-    run(
+    score_folders(
         ScoreRequest(
             reference=reference,
             estimate=estimate,

@@ -32,12 +32,14 @@ class TrackBar:
         The first reading of the recording counts for nothing: it is quick, and the time left is
         estimated from the network's pace.
         """
-        if self._progress is None or self._task is None:
-            return
         separating = progress.stage == "separation"
         fraction = progress.fraction if separating else 0.0
-        stage = "reading" if not separating else "separating" if fraction < 1 else "writing"
-        self._progress.update(self._task, completed=fraction, stage=stage)
+        self.show("reading" if not separating else "separating" if fraction < 1 else "writing", fraction)
+
+    def show(self, stage: str, fraction: float) -> None:
+        """Show what is going on, and how much of the track is done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=fraction, stage=stage)
 
     def close(self) -> None:
         """Take the bar away."""

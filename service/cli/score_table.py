@@ -1,6 +1,7 @@
 """The table that `stemwright eval score` prints."""
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,34 @@ def print_scores(row: TrackScores, metrics: Sequence[Metric], options: ScoreOpti
     if framewise:
         window = min(options.window_s, row.seconds)
         console.print(f"{', '.join(framewise[0].columns)}: medians in dB over frames of {window:g} s")
+
+
+def print_run(rows: Sequence[TrackScores], metrics: Sequence[Metric], options: ScoreOptions) -> None:
+    """Print a row for each stem of a run: medians over its tracks of each track's number."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("stem")
+    for metric in metrics:
+        for column in metric.columns:
+            table.add_column(column, justify="right")
+    table.add_column("tracks", justify="right")
+    for name in dict.fromkeys(name for row in rows for name in row.stems):
+        stems = [row.stems[name] for row in rows if name in row.stems]
+        values = [
+            (metric, [stem.values[column] for stem in stems])
+            for metric in metrics
+            for column in metric.columns
+        ]
+        counted = max(sum(math.isfinite(value) for value in row) for _, row in values)
+        cells = [_cell(_median(row), metric) for metric, row in values]
+        table.add_row(name, *cells, str(counted))
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, highlight=False)
+    console.print(table)
+    console.print(f"medians over {len(rows)} tracks; `stemwright eval report` makes tables and pages")
+
+
+def _median(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return statistics.median(finite) if finite else math.nan
 
 
 def _notes(row: TrackScores) -> dict[str, list[str]]:
