@@ -190,7 +190,8 @@ class ResUNet30(nn.Module):
         window = torch.hann_window(N_FFT, device=mixture.device, dtype=mixture.dtype)
         spectrum = torch.stft(mixture.squeeze(1), N_FFT, HOP, window=window, return_complex=True)
         magnitude = (spectrum.real.square() + spectrum.imag.square()).clamp(min=_SMALLEST_POWER).sqrt()
-        mask = torch.view_as_complex(self.mask(magnitude.transpose(1, 2).unsqueeze(1), condition))
+        parts = self.mask(magnitude.transpose(1, 2).unsqueeze(1), condition)
+        mask = torch.view_as_complex(parts.to(mixture.dtype))  # autocast makes bfloat16, which has no complex
         result = spectrum * mask.squeeze(1).transpose(1, 2)
         return torch.istft(result, N_FFT, HOP, window=window, length=mixture.shape[-1]).unsqueeze(1)
 
