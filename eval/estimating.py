@@ -159,7 +159,7 @@ def model_facts(choice: ModelChoice | Oracle) -> tuple[str, dict[str, Any]]:
         A model cannot be had.
     """
     if isinstance(choice, Oracle):
-        return f"oracle:{choice.kind}", dict(choice.options())
+        return choice.label, dict(choice.options())
     separation = choice.separation
     return "+".join(Path(name).name for name in choice.models), {
         "models": [Path(name).name for name in choice.models],

@@ -69,6 +69,12 @@ class Oracle:
         n_fft = 2 * round(_SPEECH_S * sample_rate / 2)
         return n_fft, self.hop or round(_SPEECH_HOP_S * sample_rate)
 
+    @property
+    def label(self) -> str:
+        """What to call it, as it is asked for."""
+        given = [f"{name}={value}" for name, value in (("n_fft", self.n_fft), ("hop", self.hop)) if value]
+        return f"{PREFIX}{self.kind}" + (f"?{'&'.join(given)}" if given else "")
+
     def options(self) -> dict[str, int | str | None]:
         """Return what was chosen, for run.json."""
         return {"oracle": self.kind} | (

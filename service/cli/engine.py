@@ -1,14 +1,14 @@
 """From what the user chose to what the engine takes; and opening the models, pulled first if wanted."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import typer
 
 from stemwright.core.audio.encode import OutputFormat
 from stemwright.core.errors import ModelNotFoundError, OptionError
 from stemwright.models.registry.catalog import catalog_entry
-from stemwright.models.registry.store import Installed, ModelStore, open_model
+from stemwright.models.registry.store import Installed, ModelStore, open_model, separating
 from stemwright.models.separation.separator import SeparationOptions, Separator
 from stemwright.models.sessions.opening import SessionOptions
 from stemwright.service.asking import Asker, Wishes
@@ -109,14 +109,16 @@ def open_engine(choices: Choices) -> Iterator[Engine]:
         Models that have no stem in common.
     """
     store = ModelStore()
-    models = _find_models(choices.models, store, accept_licence=choices.accept_licence)
+    models = find_models(choices, store)
     options = session_options(choices)
     with Separator.open(models, options=options, weights=choices.weights, store=store) as separator:
         yield Engine(separator=separator, models=model_facts(models, choices.weights), installed=models)
 
 
-def _find_models(names: Sequence[str], store: ModelStore, *, accept_licence: bool) -> tuple[Installed, ...]:
-    return tuple(_find(name, store, accept_licence=accept_licence) for name in names)
+def find_models(choices: Choices, store: ModelStore | None = None) -> tuple[Installed, ...]:
+    """Find the models of a run, pulled first where the user wants that; raises what open_engine does."""
+    store = store or ModelStore()
+    return tuple(_find(name, store, accept_licence=choices.accept_licence) for name in choices.models)
 
 
 def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
@@ -129,7 +131,7 @@ def _find(name: str, store: ModelStore, *, accept_licence: bool) -> Installed:
 
         if not (accept_licence or (pulling.someone_there() and _wants_it(name))):
             raise
-    return pulling.pull_in_terminal(name, store, accept_licence=accept_licence)
+    return separating(pulling.pull_in_terminal(name, store, accept_licence=accept_licence))
 
 
 def _wants_it(name: str) -> bool:

@@ -58,11 +58,12 @@ def run_over_data(choices: Choices, request: RunRequest) -> int:
         waiting = [name for name in names if log.done(name) is None]
         if len(waiting) < len(names):
             typer.echo(f"{len(names) - len(waiting)} of {len(names)} tracks were done before", err=True)
+        told: set[str] = set()
         with ProgressDisplay(len(waiting)) as display:
             for row in run_tracks(plan, request.out, waiting, request.workers, _Bars(display)):
                 log.append(row)
                 with display.hidden():
-                    _tell(row, as_json=choices.json_lines)
+                    _tell(row, told, as_json=choices.json_lines)
         rows = [log.rows[name] for name in names if name in log.rows]
     done = [row for row in rows if isinstance(row, TrackScores)]
     if not choices.json_lines and done:
@@ -109,13 +110,14 @@ class _Bars:
             yield lambda stage, share: bar.show(stage, share if stage == "separating" else 1.0)
 
 
-def _tell(row: TrackScores | FailedTrack, *, as_json: bool) -> None:
-    """Show a track's error or notes at once, and its row."""
+def _tell(row: TrackScores | FailedTrack, told: set[str], *, as_json: bool) -> None:
+    """Show a track's error or notes at once, and its row; what was told of a track before, not again."""
     if isinstance(row, FailedTrack):
         name, message = printable(row.track), printable(row.message)
         show_error(message if name in message else f"{name}: {message}", row.remedy)
     else:
-        for note in row.notes:
+        for note in dict.fromkeys(note for note in row.notes if note not in told):
+            told.add(note)
             typer.echo(f"note: {printable(row.track)}: {printable(note)}", err=True)
     if as_json:
         print_json_line(json.loads(row_json(row)))
