@@ -21,7 +21,7 @@ from stemwright.core.features import Features
 from stemwright.models.query.ontology import audioset
 from stemwright.models.registry.store import open_tagger
 from stemwright.models.sessions.devices import choose_device
-from stemwright.models.taggers.runtimes import TaggerGraph, open_runtime
+from stemwright.models.sessions.plain_graphs import PlainGraph, open_plain_graph
 
 Scores = NDArray[np.float32]
 FIRST, HOP = 15_600, 7_680
@@ -72,9 +72,10 @@ def scores_of_clips(tflite: Path, clips: list[Path]) -> dict[str, list[Scores]]:
         runtime.allocate_tensors()
     tagger = open_tagger("yamnet")
     manifest = tagger.manifest
-    network = open_runtime(
-        TaggerGraph(path=tagger.graph_path, manifest=manifest, threads=2), choose_device("cpu")
+    graph = PlainGraph(
+        path=tagger.graph_path, input=manifest.features, outputs=(manifest.probabilities,), threads=2
     )
+    network = open_plain_graph(graph, choose_device("cpu"))
     features = Features(transform=manifest.transform, bands=manifest.bands, sample_rate=16_000)
     made: dict[str, list[Scores]] = {}
     for clip in clips:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from stemwright.core.audio.sinc_resample import PAPER_SINC, KaiserSinc
 from stemwright.core.errors import ModelFileError
 from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
@@ -425,6 +426,104 @@ class Tagger(_Identity):
     files: tuple[FileRecord, ...] = ()
 
 
+class EmbedderWindows(_Data):
+    """How a sound is cut into calls of an embedder's graph (samples at its rate).
+
+    samples
+        Length of a window; None: the whole sound is one.
+    hop
+        Distance of windows; None: their length.
+    tail
+        What becomes of a window that passes the end of the sound: `zeros` are put behind it, it stays
+        `short`, or it is `dropped`.
+    multiple, rest
+        A window that is not of full length is cut to k `multiple` + `rest` samples, k at least 1; one that is
+        too short for that is dropped.
+    """
+
+    samples: Annotated[int, Field(ge=1)] | None = None
+    hop: Annotated[int, Field(ge=1)] | None = None
+    tail: Literal["zeros", "short", "dropped"] = "short"
+    multiple: int = Field(default=1, ge=1)
+    rest: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "EmbedderWindows":
+        if self.samples is None and (self.hop is not None or self.tail != "short"):
+            raise ValueError("a sound that is one window has no hop and no tail")
+        return self
+
+
+class Preparation(_Data):
+    """What is done to a sound before an embedder's graph, in this order: each step shifts the numbers.
+
+    resampling
+        The mean of all channels goes to the embedder's rate by this filter.
+    pcm16
+        The samples pass through 16 bits: `down` clips and cuts off as libsndfile writes them, `nearest`
+        clips and rounds; `none` leaves them as they are.
+    second_pcm16
+        `toward_zero_by_32767`: after that they are clipped to -1..1, multiplied by 32767, cut off and
+        divided again (LAION-CLAP).
+    max_samples
+        What lies behind so many samples is cut off; None: nothing.
+    min_samples
+        Zeros behind the sound fill it up to so many samples.
+    scale
+        What the samples are multiplied with at last.
+    """
+
+    resampling: KaiserSinc = PAPER_SINC
+    pcm16: Literal["down", "nearest", "none"] = "down"
+    second_pcm16: Literal["none", "toward_zero_by_32767"] = "none"
+    max_samples: Annotated[int, Field(ge=1)] | None = None
+    min_samples: int = Field(default=1, ge=1)
+    scale: float = Field(default=1.0, gt=0)
+
+
+class Embedder(_Identity):
+    """Manifest of an embedder: a graph from sound [B, T], or features of it, to embeddings [B, N, E].
+
+    preparation, windows
+        What is done to a sound, and how it is cut into calls.
+    transform, bands
+        The graph takes features [B, N, bands] of each window, or with a transform alone its spectrum
+        [B, F, N, 2]; None: it takes the window's samples.
+    input, output
+        Names of the graph's input and output.
+    embedding_size
+        E.
+    precision
+        What an embedding is rounded to.
+    statistics_name
+        What the embedder is called in files of published statistics; empty: nothing is published.
+    origin, parity
+        As of a model.
+    """
+
+    kind: Literal["embedder"] = "embedder"
+    preparation: Preparation = Preparation()
+    windows: EmbedderWindows = EmbedderWindows()
+    transform: Transform | None = None
+    bands: FeatureBands | None = None
+    input: str = "input"
+    output: str = "embedding"
+    embedding_size: int = Field(ge=1)
+    precision: Literal["float16", "float32"] = "float16"
+    statistics_name: str = ""
+    origin: WeightsOrigin = WeightsOrigin()
+    parity: ParityRecord | None = None
+    files: tuple[FileRecord, ...] = ()
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> "Embedder":
+        if self.bands is not None and self.transform is None:
+            raise ValueError("bands need a transform")
+        if self.audio.mode != "downmix" or self.audio.channels != 1:
+            raise ValueError("an embedder hears the mean of all channels")
+        return self
+
+
 class BagMember(_Data):
     """A member of a bag: a model's name and its weight for each stem of the bag."""
 
@@ -455,11 +554,13 @@ class Bag(_Identity):
         return self
 
 
-AnyManifest = Annotated[Manifest | Bag | Tagger, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[Manifest | Bag | Tagger] = TypeAdapter(AnyManifest)
+Single = Manifest | Tagger | Embedder
+"""Manifests of what has a graph of its own."""
+AnyManifest = Manifest | Bag | Tagger | Embedder
+_ADAPTER: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
 
 
-def parse_manifest(text: str | bytes, *, where: str) -> Manifest | Bag | Tagger:
+def parse_manifest(text: str | bytes, *, where: str) -> AnyManifest:
     """Validate a manifest's JSON text.
 
     Parameters
@@ -493,7 +594,7 @@ def parse_manifest(text: str | bytes, *, where: str) -> Manifest | Bag | Tagger:
         ) from error
 
 
-def read_manifest(folder: Path) -> Manifest | Bag | Tagger:
+def read_manifest(folder: Path) -> AnyManifest:
     """Read `manifest.json` of a model folder; raises ModelFileError as parse_manifest does."""
     path = folder / MANIFEST_FILE
     try:

@@ -253,6 +253,7 @@ def _set_item(machine: _Machine, argument: Any) -> None:
 _CONSTANTS = frozenset(
     (
         "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+        "SHORT_BINSTRING", "BINSTRING",  # text of Python 2, in CDPAM's file; read as Latin-1
         "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
         "SHORT_BINBYTES", "BINBYTES", "BINBYTES8",
     )

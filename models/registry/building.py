@@ -91,7 +91,7 @@ def build_from_checkpoint(
             f"export it with `stemwright models export {family_of(checkpoint).name}`",
         )
     digest = content_digest(checkpoint.tensors)
-    known = entry_with_content(digest)
+    known = entry_with_content(digest, checkpoint.like)
     licence = known.licence if known else _licence(options.licence_text)
     AcceptedTerms(store.root).require(licence, ask, str(path))
     origin = WeightsOrigin(

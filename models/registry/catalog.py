@@ -4,133 +4,38 @@ The weights themselves are never part of stemwright: the user fetches them from 
 under the publisher's terms.
 """
 
-from dataclasses import dataclass
-
 from stemwright.models.demucs.architectures import OFFICIAL_LICENCE, SIX_STEMS
 from stemwright.models.demucs.configs import MUSIC_STEMS
-from stemwright.models.manifest import Licence
+from stemwright.models.registry.catalog_kinds import (
+    CatalogBag,
+    CatalogEntry,
+    CatalogMember,
+    CatalogModel,
+    NpmSource,
+    PypiSource,
+    Source,
+    WebSource,
+)
+from stemwright.models.registry.embedder_catalog import EMBEDDERS
+
+__all__ = [
+    "CATALOG",
+    "CatalogBag",
+    "CatalogEntry",
+    "CatalogMember",
+    "CatalogModel",
+    "NpmSource",
+    "PypiSource",
+    "Source",
+    "WebSource",
+    "catalog_entry",
+    "catalog_names",
+    "entry_with_content",
+]
 
 _SAFETENSORS_HOST = "https://huggingface.co"
 _TH_HOST = "https://dl.fbaipublicfiles.com"
-# Generous bounds against a source that never stops sending; the largest real file but those of v2
-# is below 350 MB.
-_MAX_CHECKPOINT_BYTES = 1_000_000_000
 _MAX_V2_BYTES = 1_200_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebSource:
-    """A checkpoint at an address.
-
-    Attributes
-    ----------
-    label
-        What the source is, for messages.
-    url
-        Address; its scheme and host are what a mirror replaces.
-    file_name
-        Name of the file there.
-    sha256_prefix
-        First hexadecimal digits of the file's SHA-256 as published (in the name of a `.th` file); empty if
-        nothing is published.
-    max_bytes
-        The download is given up beyond this size.
-    """
-
-    label: str
-    url: str
-    file_name: str
-    sha256_prefix: str = ""
-    max_bytes: int = _MAX_CHECKPOINT_BYTES
-
-
-@dataclass(frozen=True, kw_only=True)
-class NpmSource:
-    """A checkpoint inside an npm package, fetched by the user's own npm client.
-
-    Attributes
-    ----------
-    label
-        What the source is, for messages.
-    package, version
-        Exact package.
-    integrity
-        Subresource-integrity string of the package's tarball.
-    member
-        Path of the checkpoint inside the tarball.
-    member_sha256, member_bytes
-        SHA-256 and size of that file.
-    """
-
-    label: str
-    package: str
-    version: str
-    integrity: str
-    member: str
-    member_sha256: str
-    member_bytes: int
-
-    @property
-    def file_name(self) -> str:
-        """Name of the checkpoint without its folders."""
-        return self.member.rpartition("/")[2]
-
-
-Source = WebSource | NpmSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatalogModel:
-    """A single model that can be pulled.
-
-    Attributes
-    ----------
-    signature
-        The publisher's name of the checkpoint.
-    architecture
-        Name in `demucs.architectures.ARCHITECTURES`: which shipped graph the weights belong to; empty where
-        the publisher does not say it elsewhere than in the checkpoint.
-    content_sha256
-        Digest over the tensors (`checkpoints.content_digest`) by which the weights are known; empty if none
-        is known.
-    training_data
-        What it was trained on, where that is not what the family's manifests say.
-    """
-
-    name: str
-    signature: str
-    architecture: str
-    stems: tuple[str, ...]
-    description: str
-    licence: Licence
-    sources: tuple[Source, ...]
-    content_sha256: str = ""
-    training_data: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatalogMember:
-    """A member of a bag and its weight for each stem of the bag."""
-
-    model: CatalogModel
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CatalogBag:
-    """A bag of models that is pulled, removed and named as one.
-
-    Members are installed as models of their own, named `BAG.MEMBER`.
-    """
-
-    name: str
-    stems: tuple[str, ...]
-    description: str
-    licence: Licence
-    members: tuple[CatalogMember, ...]
-
-
-CatalogEntry = CatalogModel | CatalogBag
 
 
 def _demucs_sources(
@@ -320,6 +225,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     DEMUCS_V2,
     DEMUCS_V2_EXTRA,
     DEMUCS_V2_48,
+    *EMBEDDERS,
 )
 
 
@@ -340,9 +246,13 @@ def catalog_entry(name: str) -> CatalogEntry | None:
     return None
 
 
-def entry_with_content(content_sha256: str) -> CatalogModel | None:
-    """Return the model whose weights have this content digest; None if no known one has."""
+def entry_with_content(content_sha256: str, like: str = "") -> CatalogModel | None:
+    """Return the model whose weights have this content digest; None if no known one has.
+
+    Of several models that are made of the same weights, the first, or the one that `like` names.
+    """
     for entry in CATALOG:
         if isinstance(entry, CatalogModel) and entry.content_sha256 == content_sha256:
-            return entry
+            if not like or entry.like in ("", like):
+                return entry
     return None

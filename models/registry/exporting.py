@@ -18,20 +18,27 @@ from stemwright.models.graphs.transforms import (
 from stemwright.models.manifest import MANIFEST_FILE, Manifest
 from stemwright.models.registry.model_files import MANIFEST_KEY, check_hashes, recorded_path
 from stemwright.models.registry.staging import storage_error
-from stemwright.models.registry.store import Installed, InstalledModel
+from stemwright.models.registry.store import (
+    AnyInstalled,
+    InstalledBag,
+    InstalledEmbedder,
+    InstalledModel,
+    InstalledTagger,
+)
 
+_Single = InstalledModel | InstalledTagger | InstalledEmbedder
 ExportForm = Literal["folder", "single-file", "standalone"]
 # A protobuf message ends at 2 GiB; what is larger needs a folder with weights outside the graph.
 _MAX_MESSAGE = 2**31 - 1
 
 
-def export_model(model: Installed, out: Path, form: ExportForm, *, replace: bool = False) -> Path:
+def export_model(model: AnyInstalled, out: Path, form: ExportForm, *, replace: bool = False) -> Path:
     """Write a model out; the result appears at once or not at all.
 
     Parameters
     ----------
     model
-        An installed model; not a bag, which is several.
+        An installed model, tagger or embedder; not a bag, which is several.
     out
         Folder for the form `folder`, else the `.onnx` file to write.
     form
@@ -46,13 +53,15 @@ def export_model(model: Installed, out: Path, form: ExportForm, *, replace: bool
     ModelFileError
         The model's files are damaged, or too large for one file.
     OptionError
-        The model is a bag.
+        The model is a bag, or a tagger or embedder is wanted as one file.
     OutputError, ResourceError
         `out` exists, or cannot be written.
     """
-    if not isinstance(model, InstalledModel):
+    if isinstance(model, InstalledBag):
         members = ", ".join(member.model.name for member in model.members)
         raise OptionError(f"{model.name} is a bag of models", f"export its members: {members}")
+    if not isinstance(model, InstalledModel) and form != "folder":
+        raise OptionError(f"{model.name} is no model that separates", "save it as a folder")
     if out.exists() and not replace:
         raise OutputError(f"{out} exists already", "choose another name, or give --force")
     if out.exists() and out.is_dir() != (form == "folder"):
@@ -62,7 +71,7 @@ def export_model(model: Installed, out: Path, form: ExportForm, *, replace: bool
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:100]}.") as place:
             made = Path(place) / "made"
-            if form == "folder":
+            if form == "folder" or not isinstance(model, InstalledModel):
                 _write_folder(model, made)
                 if out.exists():
                     out.rename(Path(place) / "old")
@@ -74,7 +83,7 @@ def export_model(model: Installed, out: Path, form: ExportForm, *, replace: bool
     return out
 
 
-def _write_folder(model: InstalledModel, target: Path) -> None:
+def _write_folder(model: _Single, target: Path) -> None:
     for record in model.manifest.files:
         path = target / record.path
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import Licence, Manifest, Tagger, WeightsOrigin
+from stemwright.models.manifest import Licence, Single, WeightsOrigin
 
 
 class BuildFolder(Protocol):
@@ -22,7 +22,7 @@ class BuildFolder(Protocol):
         storage: Storage = ...,
         licence: Licence = ...,
         origin: WeightsOrigin | None = ...,
-    ) -> Manifest | Tagger:
+    ) -> Single:
         """Write `model.onnx` and `manifest.json` into an existing folder.
 
         Parameters

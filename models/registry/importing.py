@@ -20,8 +20,9 @@ from stemwright.models.manifest import (
     MANIFEST_FILE,
     UNKNOWN_LICENCE,
     Bag,
+    Embedder,
     Licence,
-    Manifest,
+    Single,
     Tagger,
     WeightsOrigin,
     read_manifest,
@@ -32,6 +33,7 @@ from stemwright.models.registry.model_files import (
     check_hashes,
     embedded_manifest,
     file_sha256,
+    finish_embedder,
     finish_manifest,
     finish_tagger,
     load_onnx,
@@ -42,7 +44,7 @@ from stemwright.models.registry.model_files import (
 )
 from stemwright.models.registry.store import AnyInstalled, ModelStore, checked_name
 from stemwright.models.registry.terms import AcceptedTerms, Ask
-from stemwright.models.registry.trying import try_model, try_tagger
+from stemwright.models.registry.trying import try_embedder, try_model, try_tagger
 from stemwright.models.registry.workshop import CheckpointWorkshop, Workshop
 
 
@@ -129,8 +131,11 @@ def import_file(
 
 
 def _try(folder: Path, options: ImportOptions) -> None:
-    if isinstance(read_manifest(folder), Tagger):
+    manifest = read_manifest(folder)
+    if isinstance(manifest, Tagger):
         try_tagger(folder)
+    elif isinstance(manifest, Embedder):
+        try_embedder(folder)
     elif options.trial == "contract":
         try_model(folder, progress=options.progress)
 
@@ -139,7 +144,7 @@ def _import_checkpoint(
     path: Path, store: ModelStore, ask: Ask, options: ImportOptions, workshop: Workshop
 ) -> AnyInstalled:
     weights = workshop.read(path)
-    known = entry_with_content(weights.content_sha256)
+    known = entry_with_content(weights.content_sha256, options.like)
     if options.name is None and known is None:
         raise OptionError(f"{path} does not say what model it is", "give it a name with --name")
     name = checked_name(options.name or (known.name if known else ""))
@@ -159,6 +164,10 @@ def _import_checkpoint(
             if isinstance(built, Tagger):
                 finish_tagger(folder, origin=origin)
                 try_tagger(folder)
+                return store.install_any(folder)
+            if isinstance(built, Embedder):
+                finish_embedder(folder, origin=origin)
+                try_embedder(folder)
                 return store.install_any(folder)
             parity = workshop.check(folder, weights.content_sha256)
             finish_manifest(folder, origin=origin, parity=parity)
@@ -196,8 +205,8 @@ def is_complete_model(path: Path) -> bool:
     return embedded_manifest(load_onnx(path), path) is not None
 
 
-def complete_manifest(path: Path) -> Manifest | Tagger:
-    """Read the manifest of a complete model or tagger; raises ModelFileError, also for a bag."""
+def complete_manifest(path: Path) -> Single:
+    """Read the manifest of a complete model, tagger or embedder; raises ModelFileError, also for a bag."""
     manifest = read_manifest(path) if path.is_dir() else read_single_file(path)
     if isinstance(manifest, Bag):
         raise ModelFileError(

@@ -1,4 +1,4 @@
-"""What the store gives: models, bags of models and taggers that are ready to be opened."""
+"""What the store gives: models, bags of models, taggers and embedders that are ready to be opened."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from stemwright.models.manifest import Bag, Manifest, Tagger
+from stemwright.models.manifest import Bag, Embedder, Manifest, Tagger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,5 +84,21 @@ class InstalledTagger:
         return (self,)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InstalledEmbedder:
+    """An embedder that is ready to be opened; attributes as InstalledModel."""
+
+    name: str
+    folder: Path
+    manifest: Embedder
+    graph_path: Path
+    sha256: str
+
+    @property
+    def parts(self) -> "tuple[InstalledEmbedder, ...]":
+        """The folders with files that it is made of: itself."""
+        return (self,)
+
+
 Installed = InstalledModel | InstalledBag
-AnyInstalled = Installed | InstalledTagger
+AnyInstalled = Installed | InstalledTagger | InstalledEmbedder

@@ -12,15 +12,17 @@ from stemwright.core.errors import ModelFileError
 from stemwright.models.manifest import (
     GRAPH_FILE,
     MANIFEST_FILE,
-    Bag,
+    AnyManifest,
+    Embedder,
     FileRecord,
     Manifest,
+    Single,
     Tagger,
     parse_manifest,
     read_manifest,
 )
 
-AnyModel = TypeVar("AnyModel", bound=Manifest | Tagger)
+AnyModel = TypeVar("AnyModel", bound=Single)
 MANIFEST_KEY = "stemwright.manifest"
 _OTHERWISE = "import or pull the model again"
 
@@ -55,7 +57,7 @@ def recorded_path(folder: Path, record: FileRecord) -> Path:
     return path
 
 
-def graph_record(manifest: Manifest | Tagger, folder: Path, remedy: str = _OTHERWISE) -> FileRecord:
+def graph_record(manifest: Single, folder: Path, remedy: str = _OTHERWISE) -> FileRecord:
     """Return the record of the graph; raises ModelFileError if the manifest has none."""
     for record in manifest.files:
         if record.path == GRAPH_FILE:
@@ -124,6 +126,14 @@ def finish_tagger(folder: Path, **fields: object) -> Tagger:
     return rewrite_manifest(folder, manifest, files=_records(folder), **fields)
 
 
+def finish_embedder(folder: Path, **fields: object) -> Embedder:
+    """Do the same for an embedder's folder; raises ModelFileError if it is none."""
+    manifest = read_manifest(folder)
+    if not isinstance(manifest, Embedder):
+        raise ModelFileError(f"{folder} is a {manifest.kind}, not an embedder", "give an embedder")
+    return rewrite_manifest(folder, manifest, files=_records(folder), **fields)
+
+
 def _records(folder: Path) -> list[FileRecord]:
     return [
         record_of(path, path.relative_to(folder).as_posix())
@@ -148,7 +158,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise ModelFileError(f"{path} is not an ONNX model, or it is damaged", _OTHERWISE) from error
 
 
-def embedded_manifest(model: onnx.ModelProto, where: Path) -> Manifest | Bag | Tagger | None:
+def embedded_manifest(model: onnx.ModelProto, where: Path) -> AnyManifest | None:
     """Return the manifest that a single-file model carries in its metadata, None if it carries none."""
     for entry in model.metadata_props:
         if entry.key == MANIFEST_KEY:

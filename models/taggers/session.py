@@ -18,8 +18,8 @@ from stemwright.models.registry.installed import InstalledTagger
 from stemwright.models.registry.store import ModelStore, open_tagger
 from stemwright.models.sessions.devices import choose_device
 from stemwright.models.sessions.hardware import usable_cores
+from stemwright.models.sessions.plain_graphs import PlainGraph, open_plain_graph
 from stemwright.models.sessions.runtimes.contract import SessionOptions
-from stemwright.models.taggers.runtimes import TaggerGraph, open_runtime
 
 _LARGEST_BATCH = 16  # chosen here: from about 8 patches on, larger batches are no faster on two cores
 
@@ -78,8 +78,9 @@ class TaggerSession:
         self._features = Features(
             transform=manifest.transform, bands=manifest.bands, sample_rate=manifest.audio.sample_rate
         )
-        graph = TaggerGraph(path=tagger.graph_path, manifest=manifest, threads=threads)
-        self._runtime = open_runtime(graph, choice)
+        outputs = (manifest.probabilities, manifest.embedding)
+        graph = PlainGraph(path=tagger.graph_path, input=manifest.features, outputs=outputs, threads=threads)
+        self._runtime = open_plain_graph(graph, choice)
         self._lock = threading.Lock()
 
     @property
@@ -114,6 +115,21 @@ class TaggerSession:
             )
             for first, last in itertools.pairwise(bounds)
         ]
+
+    def patch_embeddings(self, waveform: FloatArray) -> FloatArray:
+        """Compute the embedding of each patch of a sound.
+
+        Parameters
+        ----------
+        waveform
+            Mono, at the tagger's rate: float32, shape=(n,), n >= 1.
+
+        Returns
+        -------
+        FloatArray
+            float32, shape=(patches, E); the last patch may reach into zeros behind the sound.
+        """
+        return self._run([self._patches(waveform)])[1]
 
     def close(self) -> None:
         """Free the network's memory."""
@@ -151,7 +167,8 @@ class TaggerSession:
             while stop < len(flat) and stop - start < _LARGEST_BATCH and len(flat[stop]) == len(flat[start]):
                 stop += 1
             with self._lock:
-                results.append(self._runtime.run(np.stack(flat[start:stop])))
+                heard, embedded = self._runtime.run(np.stack(flat[start:stop]))
+            results.append((heard, embedded))
             start = stop
         probabilities, embeddings = (np.concatenate(parts) for parts in zip(*results, strict=True))
         self._check(probabilities, embeddings)

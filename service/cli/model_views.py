@@ -10,9 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from stemwright.core.errors import StemwrightError
-from stemwright.models.registry.catalog import CATALOG, CatalogBag, CatalogEntry, CatalogModel
+from stemwright.models.registry.catalog import CATALOG, CatalogEntry, CatalogModel
 from stemwright.models.registry.sources import describe, settings_from_environment
-from stemwright.models.registry.store import AnyInstalled, InstalledBag, InstalledTagger, ModelStore
+from stemwright.models.registry.store import (
+    AnyInstalled,
+    InstalledBag,
+    InstalledEmbedder,
+    InstalledTagger,
+    ModelStore,
+)
 from stemwright.service.cli.output import print_json_line
 
 State = Literal["installed", "damaged", "to pull"]
@@ -26,7 +32,7 @@ class ModelRow:
 
     name: str
     state: State
-    kind: Literal["model", "bag", "tagger"] | None = None
+    kind: Literal["model", "bag", "tagger", "embedder"] | None = None
     stems: tuple[str, ...] = ()
     size_bytes: int | None = None
     licence: str = ""
@@ -72,7 +78,7 @@ def model_rows(store: ModelStore) -> list[ModelRow]:
         ModelRow(
             name=known.name,
             state="to pull",
-            kind="bag" if isinstance(known, CatalogBag) else "model",
+            kind=known.kind,
             stems=known.stems,
             licence=known.licence.name,
             description=known.description,
@@ -98,7 +104,8 @@ def print_rows(rows: Iterable[ModelRow]) -> None:
     table.add_column("")
     for row in rows:
         size = "" if row.size_bytes is None else f"{row.size_bytes / 1e6:.0f} MB"
-        stems = "(tagger)" if row.kind == "tagger" else ", ".join(row.stems) or "(by query)"
+        other = f"({row.kind})" if row.kind in ("tagger", "embedder") else "(by query)"
+        stems = ", ".join(row.stems) or other
         table.add_row(row.name, row.state, size, stems, row.problem or row.description)
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(width=width, markup=False, highlight=False).print(table)
@@ -111,7 +118,7 @@ def catalog_facts(entry: CatalogEntry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "state": "to pull",
-        "kind": "bag" if isinstance(entry, CatalogBag) else "model",
+        "kind": entry.kind,
         "description": entry.description,
         "stems": list(entry.stems),
         "licence": entry.licence.model_dump(),
@@ -129,7 +136,7 @@ def model_facts(model: AnyInstalled) -> dict[str, Any]:
         "size_bytes": size_bytes(model),
     }
     manifest = model.manifest.model_dump(mode="json")
-    if isinstance(model, InstalledTagger):
+    if isinstance(model, InstalledTagger | InstalledEmbedder):
         del manifest["stems"]
     return facts | {"manifest": manifest}
 

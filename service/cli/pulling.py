@@ -22,7 +22,7 @@ from stemwright.models.registry import downloads
 from stemwright.models.registry.downloads import ProgressCallback
 from stemwright.models.registry.pull import PullOptions, pull
 from stemwright.models.registry.sources import settings_from_environment
-from stemwright.models.registry.store import Installed, ModelStore
+from stemwright.models.registry.store import AnyInstalled, ModelStore
 from stemwright.models.registry.terms import Ask, accept_none
 
 
@@ -118,7 +118,7 @@ class TerminalReporter:
 
 def pull_in_terminal(
     name: str, store: ModelStore, *, accept_licence: bool, given: str = "", force: bool = False
-) -> Installed:
+) -> AnyInstalled:
     """Pull a model, asking a person at the terminal for the terms unless they were accepted already.
 
     Raises

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from stemwright.core.errors import ModelFileError
 from stemwright.core.transforms import Transform
-from stemwright.models.manifest import Bag, Manifest, Tagger, parse_manifest
+from stemwright.models.manifest import Bag, Embedder, Manifest, Tagger, parse_manifest
 from stemwright.models.registry.model_files import MANIFEST_KEY
 from tests.support.paths import ROOT
 
@@ -34,7 +34,7 @@ def flat(annotation: Any) -> list[Any]:
 
 
 ALL = sorted(
-    {one for kind in (Manifest, Bag, Tagger) for one in data_classes(kind, set())},
+    {one for kind in (Manifest, Bag, Tagger, Embedder) for one in data_classes(kind, set())},
     key=lambda one: one.__name__,
 )
 
@@ -65,7 +65,7 @@ def test_the_transforms_defaults_are_on_the_page() -> None:
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_the_examples_are_valid(text: str) -> None:
-    assert parse_manifest(text, where="the page").name in ("my-model", "pair", "ears")
+    assert parse_manifest(text, where="the page").name in ("my-model", "pair", "ears", "place")
 
 
 @pytest.mark.parametrize("weight", ["NaN", "Infinity", "-1.0", "0.0"])
@@ -75,7 +75,7 @@ def test_a_bags_weights_have_to_make_sense(weight: str) -> None:
 
 
 def test_there_is_an_example_of_each_kind_and_the_key_is_right() -> None:
-    assert {type(parse_manifest(text, where="")) for text in EXAMPLES} == {Manifest, Bag, Tagger}
+    assert {type(parse_manifest(text, where="")) for text in EXAMPLES} == {Manifest, Bag, Tagger, Embedder}
     assert MANIFEST_KEY in CODE
 
 

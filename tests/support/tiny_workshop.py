@@ -18,7 +18,7 @@ from stemwright.models.registry.downloads import Patience, Progress, ProgressCal
 from stemwright.models.registry.model_files import finish_manifest
 from stemwright.models.registry.pull import PullOptions, pull
 from stemwright.models.registry.sources import SourceSettings
-from stemwright.models.registry.store import Installed, InstalledModel, ModelStore
+from stemwright.models.registry.store import Installed, InstalledModel, ModelStore, separating
 from stemwright.models.registry.terms import accept_all
 from stemwright.models.registry.workshop import Weights
 from tests.support.model_host import ModelHost
@@ -63,7 +63,7 @@ class TinyWorkshop:
     def __init__(self, like: str = "", *, fails: bool = False) -> None:
         self.fails = fails
 
-    def read(self, path: Path) -> Weights:
+    def read(self, path: Path, *, like: str = "") -> Weights:
         return TinyWeights(path)
 
     def check(self, folder: Path, content_sha256: str) -> ParityRecord:
@@ -118,7 +118,7 @@ def run_pull(
     notes: Notes | None = None,
 ) -> Installed:
     settings = settings or SourceSettings(patience=Patience(attempts=1))
-    return pull(
+    made = pull(
         name,
         store,
         workshop=workshop or TinyWorkshop(),
@@ -126,6 +126,7 @@ def run_pull(
         options=PullOptions(given=given, force=force, settings=settings),
         reporter=notes or Notes(),
     )
+    return separating(made)
 
 
 def manifest_of(model: Installed) -> Manifest:

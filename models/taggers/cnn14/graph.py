@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
-from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.checkpoint import FloatArray as AnyFloats
+from stemwright.models.graphs.tensors import Tensors
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.graphs.writer import GraphWriter
 
 BLOCKS = 6
-EPSILON = 1e-5
 FEATURES, PROBABILITIES, EMBEDDING = "features", "probabilities", "embedding"
 _REMEDY = "the file is not a checkpoint of Cnn14"
 
@@ -33,7 +31,7 @@ def cnn14_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> onnx.Mode
     ModelFileError
         A tensor is missing or has an impossible shape.
     """
-    state, writer = _State(tensors), GraphWriter(storage)
+    state, writer = Tensors(tensors, _REMEDY), GraphWriter(storage)
     scale, shift = state.affine("bn0")
     bands = len(scale)
     x = writer.op("Mul", FEATURES, writer.weight("bn0.scale", scale))
@@ -59,7 +57,7 @@ def cnn14_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> onnx.Mode
     )
 
 
-def _block(state: "_State", writer: GraphWriter, x: str, name: str) -> str:
+def _block(state: Tensors, writer: GraphWriter, x: str, name: str) -> str:
     for number in (1, 2):
         scale, shift = state.affine(f"{name}.bn{number}")
         kernel = state.take(f"{name}.conv{number}.weight", rank=4)
@@ -72,32 +70,7 @@ def _block(state: "_State", writer: GraphWriter, x: str, name: str) -> str:
     return x
 
 
-def _dense(state: "_State", writer: GraphWriter, x: str, name: str) -> str:
+def _dense(state: Tensors, writer: GraphWriter, x: str, name: str) -> str:
     weight = writer.weight(f"{name}.weight", state.take(f"{name}.weight", rank=2))
     bias = writer.weight(f"{name}.bias", state.take(f"{name}.bias"))
     return writer.op("Gemm", x, weight, bias, transB=1)
-
-
-class _State:
-    def __init__(self, tensors: Mapping[str, AnyFloats]) -> None:
-        self._tensors = tensors
-
-    def take(self, name: str, *, rank: int = 1) -> FloatArray:
-        value = self._tensors.get(name)
-        if value is None:
-            raise ModelFileError(f"the checkpoint has no tensor {name}", _REMEDY)
-        if value.ndim != rank:
-            raise ModelFileError(f"tensor {name} of the checkpoint is {list(value.shape)}", _REMEDY)
-        return np.asarray(value, np.float32)
-
-    def affine(self, norm: str) -> tuple[FloatArray, FloatArray]:
-        """Return scale and shift of a norm at rest."""
-        weight, bias, mean, variance = (
-            self.take(f"{norm}.{part}").astype(np.float64)
-            for part in ("weight", "bias", "running_mean", "running_var")
-        )
-        if not len(weight) == len(bias) == len(mean) == len(variance) or (variance < 0).any():
-            raise ModelFileError(f"{norm} of the checkpoint is no batch norm", _REMEDY)
-        scale = weight / np.sqrt(variance + EPSILON)
-        shift = bias - mean * scale
-        return np.asarray(scale, np.float32), np.asarray(shift, np.float32)

@@ -64,7 +64,8 @@ def test_as_torchaudio(in_rate: int, out_rate: int, length: int) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1.5e-6, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
 @given(
     in_rate=st.integers(1, 400),
     out_rate=st.integers(1, 400),

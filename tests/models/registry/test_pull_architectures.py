@@ -17,13 +17,12 @@ from stemwright.models.registry.catalog import (
     HTDEMUCS_FT,
     CatalogEntry,
     CatalogModel,
-    NpmSource,
     WebSource,
 )
 from stemwright.models.registry.downloads import Patience
 from stemwright.models.registry.pull import PullOptions, pull
 from stemwright.models.registry.sources import SourceSettings
-from stemwright.models.registry.store import Installed, InstalledBag, InstalledModel, ModelStore
+from stemwright.models.registry.store import Installed, InstalledBag, InstalledModel, ModelStore, separating
 from stemwright.models.registry.terms import accept_all
 from stemwright.models.sessions.opening import SessionOptions, open_session
 from tests.support.model_host import Hosted, ModelHost
@@ -45,7 +44,7 @@ def hosted_th(host: ModelHost, entry: CatalogModel, file: Path) -> CatalogModel:
     prefix = file.stem.partition("-")[2]
     sources = []
     for source in entry.sources:
-        if isinstance(source, NpmSource):
+        if not isinstance(source, WebSource):
             continue
         if source.sha256_prefix:
             url = source.url.replace(source.sha256_prefix, prefix)
@@ -58,7 +57,7 @@ def hosted_th(host: ModelHost, entry: CatalogModel, file: Path) -> CatalogModel:
 def run_pull(entry_name: str, store: ModelStore, host: ModelHost) -> Installed:
     settings = SourceSettings(mirror=host.url, patience=Patience(attempts=2, backoff_s=0.0))
     options = PullOptions(settings=settings)
-    return pull(entry_name, store, ask=accept_all, options=options, reporter=Notes())
+    return separating(pull(entry_name, store, ask=accept_all, options=options, reporter=Notes()))
 
 
 @pytest.mark.parametrize(

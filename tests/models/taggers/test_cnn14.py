@@ -154,7 +154,7 @@ def test_a_file_without_front_end_is_believed_by_word(tmp_path: Path) -> None:
         ),
         (lambda state: state.update({"bn0.running_var": -torch.ones(64)}), "bn0"),
         (lambda state: state.update({"fc_audioset.weight": torch.zeros(50, 12)}), "50 classes"),
-        (lambda state: state.update({"fc1.bias": torch.full((12,), torch.nan)}), "no probabilities"),
+        (lambda state: state.update({"fc1.bias": torch.full((12,), torch.nan)}), "not finite"),
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, spoil: Spoil, message: str) -> None:

@@ -1,7 +1,7 @@
-"""A tagger's graph on a device: a batch of features in, probabilities and embeddings out.
+"""Graphs without a recording's machinery around them: a batch in, arrays out, on any device.
 
-The devices are those of separation; the graphs are small and plain, so that none of its rewrites is
-needed and batches are real ones.
+Taggers and embedders run so. The devices are those of separation; these graphs are plain, so that none of
+its rewrites is needed and batches are real ones.
 """
 
 from dataclasses import dataclass
@@ -12,48 +12,50 @@ import numpy as np
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import DeviceError, ModelFileError
-from stemwright.models.manifest import Tagger
 from stemwright.models.sessions.devices import DeviceChoice
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaggerGraph:
-    """What a runtime has to know of a tagger.
+class PlainGraph:
+    """What a runtime has to know of a graph.
 
     Parameters
     ----------
     path
         The ONNX file.
-    manifest
-        Its manifest: the names of input and outputs.
+    input
+        Name of its only input.
+    outputs
+        Names of the outputs that are wanted.
     threads
         CPU threads.
     """
 
     path: Path
-    manifest: Tagger
+    input: str
+    outputs: tuple[str, ...]
     threads: int
 
 
-class TaggerRuntime(Protocol):
+class PlainRuntime(Protocol):
     """A loaded graph."""
 
-    def run(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute [B, N, bands] -> [B, K] and [B, E], all float32."""
+    def run(self, values: FloatArray) -> tuple[FloatArray, ...]:
+        """Compute the outputs of a batch, all float32."""
 
     def close(self) -> None:
         """Free its memory."""
 
 
-def open_runtime(graph: TaggerGraph, choice: DeviceChoice) -> TaggerRuntime:
-    """Load a tagger's graph on the device chosen.
+def open_plain_graph(graph: PlainGraph, choice: DeviceChoice) -> PlainRuntime:
+    """Load a graph on the device chosen.
 
     Raises
     ------
     DeviceError
         The runtime put the graph somewhere else.
     ModelFileError
-        The graph is damaged or does not fit its manifest.
+        The graph is damaged or does not have these inputs and outputs.
     """
     if choice.device.provider == "openvino":
         return _OpenVino(graph)
@@ -61,12 +63,12 @@ def open_runtime(graph: TaggerGraph, choice: DeviceChoice) -> TaggerRuntime:
 
 
 class _OnnxRuntime:
-    def __init__(self, graph: TaggerGraph, choice: DeviceChoice) -> None:
+    def __init__(self, graph: PlainGraph, choice: DeviceChoice) -> None:
         import onnxruntime as ort
 
         from stemwright.models.sessions.runtimes.onnxruntime import create_session
 
-        device, manifest = choice.device, graph.manifest
+        device = choice.device
         options = ort.SessionOptions()
         options.intra_op_num_threads = graph.threads
         # int8 weights become float32 once when the graph is loaded, not in every call.
@@ -78,32 +80,31 @@ class _OnnxRuntime:
             providers = [("CUDAExecutionProvider", cuda_options(device.index))]
         self._session = create_session(graph.path, options, providers)
         if providers[0][0] not in self._session.get_providers():
-            raise DeviceError(f"ONNX Runtime did not put the tagger on {device}", "run stemwright doctor")
+            raise DeviceError(f"ONNX Runtime did not put the graph on {device}", "run stemwright doctor")
         _check_names(
             graph,
             {port.name for port in self._session.get_inputs()},
             {port.name for port in self._session.get_outputs()},
         )
-        self._input, self._outputs = manifest.features, [manifest.probabilities, manifest.embedding]
+        self._input, self._outputs = graph.input, list(graph.outputs)
 
-    def run(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def run(self, values: FloatArray) -> tuple[FloatArray, ...]:
         from stemwright.models.sessions.runtimes.onnxruntime import translate_failure
 
         try:
-            probabilities, embedding = self._session.run(self._outputs, {self._input: features})
+            made = self._session.run(self._outputs, {self._input: values})
         except Exception as error:  # the runtime's errors share no base class
             raise translate_failure(error) from error
-        return np.asarray(probabilities, np.float32), np.asarray(embedding, np.float32)
+        return tuple(np.asarray(one, np.float32) for one in made)
 
     def close(self) -> None:
         del self._session
 
 
 class _OpenVino:
-    def __init__(self, graph: TaggerGraph) -> None:
+    def __init__(self, graph: PlainGraph) -> None:
         from stemwright.models.sessions.runtimes.openvino_core import openvino_core
 
-        manifest = graph.manifest
         config = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
@@ -122,20 +123,18 @@ class _OpenVino:
             {name for port in compiled.outputs for name in port.get_names()},
         )
         self._request = compiled.create_infer_request()
-        self._input, self._outputs = manifest.features, (manifest.probabilities, manifest.embedding)
+        self._input, self._outputs = graph.input, graph.outputs
 
-    def run(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        self._request.infer({self._input: features}, share_inputs=True)
-        first, second = (np.array(self._request.get_tensor(name).data, np.float32) for name in self._outputs)
-        return first, second
+    def run(self, values: FloatArray) -> tuple[FloatArray, ...]:
+        self._request.infer({self._input: values}, share_inputs=True)
+        return tuple(np.array(self._request.get_tensor(name).data, np.float32) for name in self._outputs)
 
     def close(self) -> None:
         del self._request
 
 
-def _check_names(graph: TaggerGraph, inputs: set[str], outputs: set[str]) -> None:
-    manifest = graph.manifest
-    if inputs != {manifest.features} or not {manifest.probabilities, manifest.embedding} <= outputs:
+def _check_names(graph: PlainGraph, inputs: set[str], outputs: set[str]) -> None:
+    if inputs != {graph.input} or not set(graph.outputs) <= outputs:
         raise ModelFileError(
             f"{graph.path} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, which are not those "
             "of its manifest",

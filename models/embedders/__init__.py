@@ -1,0 +1,1 @@
+"""Embedders: networks that place sounds where distances agree with listeners."""

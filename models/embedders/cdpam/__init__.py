@@ -1,0 +1,1 @@
+"""CDPAM's encoder as an embedder: graph and importer."""
