@@ -92,6 +92,7 @@ def add_anchors(
         embedding_size=tagger.manifest.embedding_size,
         segment=segment,
         anchors=tuple(anchors),
+        branches={label: _branch(label, rules, tagger) for label in labels},
     )
     return index.model_copy(update={"anchors": table})
 
@@ -151,6 +152,13 @@ def class_of(label: str, rules: AnchorRules) -> SoundClass:
                 f"no class of sound is known for the label {label}", f'say --class "{label}=NAME OF A CLASS"'
             ) from None
         return audioset()[near[0].mid]
+
+
+def _branch(label: str, rules: AnchorRules, tagger: TaggerSession) -> tuple[int, ...]:
+    """Places of the label's class and of all below it, as a query for it has them."""
+    places = {mid: place for place, mid in enumerate(tagger.manifest.classes)}
+    branch = audioset().descendants(class_of(label, rules).mid)
+    return tuple(sorted(places[mid] for mid in branch if mid in places))
 
 
 def _columns(label: str, rules: AnchorRules, tagger: TaggerSession) -> list[int]:

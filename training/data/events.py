@@ -6,20 +6,21 @@ Q. Kong et al., "Universal Source Separation with Weakly Labelled Data", arXiv 2
 bytedance/uss: balanced sampling of classes, anchor segments, energy-matched mixing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
-from stemwright.core.errors import InputError
+from stemwright.core.errors import InputError, OptionError
 from stemwright.training.data import draws
 from stemwright.training.data.examples import Example
 from stemwright.training.data.pack import Pack
 
 _LEAST_ENERGY = 1e-10
 _GAINS = (0.02, 50.0)
+_FAINTEST = 0.1
 
 Condition = Literal["probabilities", "embedding"]
 
@@ -34,6 +35,10 @@ class EventRules:
         Examples a step: the partner of each is the target of the next one, the last one's is the first's.
     condition
         What the network is asked with: the tagger's probabilities of the clean target, or its embedding.
+    asked_share
+        Share of the examples that are asked for as a served model is, by a class: the probabilities of all
+        classes outside its branch are zero, and the others up to 20 dB smaller, since what a tagger hears of
+        a sound in a mixture is fainter.
     samples
         Length of an example; None is that of the pack's anchors, and no other is possible: conditions belong
         to whole anchors.
@@ -41,6 +46,7 @@ class EventRules:
 
     batch_size: int = 16
     condition: Condition = "probabilities"
+    asked_share: float = 0.0
     samples: int | None = None
 
 
@@ -67,6 +73,8 @@ class EventPairs:
     ------
     InputError
         No anchors, or fewer than two classes.
+    OptionError
+        Queries by class of a pack that cannot make them.
     """
 
     def __init__(self, pack: Pack, rules: EventRules | None = None) -> None:
@@ -79,6 +87,11 @@ class EventPairs:
             raise InputError(
                 f"the anchors of {pack.folder} have {self._table.segment} samples, not {self.rules.samples}",
                 "train on segments of that length, or pack the events again",
+            )
+        if self.rules.asked_share and (self.rules.condition != "probabilities" or not self._table.branches):
+            raise OptionError(
+                "only probabilities are asked for by class, from packs that know the classes' branches",
+                "set asked_share = 0, or pack the events again",
             )
         if len(self.labels) < 2:
             raise InputError(f"the pack {pack.folder} has fewer than two classes", "give more classes")
@@ -122,7 +135,11 @@ class EventPairs:
         size = self.rules.batch_size
         step, index = step + index // size, index % size
         first, second = (self._drawn(seed, step * size + place) for place in (index, (index + 1) % size))
-        return self.pair(first, second)
+        made = self.pair(first, second)
+        rng = draws.generator(seed, "asked", step, index)
+        if rng.random() >= self.rules.asked_share:
+            return made
+        return replace(made, condition=self.asked(first, float(_FAINTEST ** rng.random())))
 
     def pair(self, target: int, partner: int) -> Example:
         """Mix two anchors, by their numbers."""
@@ -140,6 +157,14 @@ class EventPairs:
         values = self.pack.anchor_values(anchor)
         classes = len(self._table.classes)
         return values[:classes] if self.rules.condition == "probabilities" else values[classes:]
+
+    def asked(self, anchor: int, share: float = 1.0) -> FloatArray:
+        """Return the condition of a query for the anchor's class alone, times `share`; probabilities only."""
+        values = self.condition(anchor)
+        places = list(self._table.branches[self._table.anchors[anchor].label])
+        asked = np.zeros_like(values)
+        asked[places] = values[places] * np.float32(share)
+        return asked
 
     def _drawn(self, seed: int, number: int) -> int:
         """Return the `number`-th anchor of the run."""

@@ -104,6 +104,7 @@ class EventTable(_OnePack):
 
     kind: Literal["events"]
     condition: Literal["probabilities", "embedding"] = "probabilities"
+    asked_share: _Share = 0.0
     tagger: str = "yamnet"
     per_clip: Annotated[int, Field(ge=1)] = 1
     classes: dict[str, str] = {}
@@ -234,7 +235,13 @@ def _open(
     )
     events = table.selected(pack_of(table.path, table.layout or "events", 1, anchors))
     return EventPairs(
-        events, EventRules(batch_size=shape.batch, condition=table.condition, samples=shape.samples)
+        events,
+        EventRules(
+            batch_size=shape.batch,
+            condition=table.condition,
+            asked_share=table.asked_share,
+            samples=shape.samples,
+        ),
     )
 
 

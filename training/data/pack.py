@@ -111,6 +111,9 @@ class AnchorTable(_Part):
         The tagger, ids of its classes (the first values of a row) and size of its embedding (the rest).
     segment
         Samples of an anchor.
+    branches
+        Of each label: places, among the tagger's classes, of its class and those that the ontology counts
+        to it.
     """
 
     tagger: str
@@ -118,6 +121,7 @@ class AnchorTable(_Part):
     embedding_size: int
     segment: int = Field(ge=1)
     anchors: tuple[Anchor, ...]
+    branches: dict[str, tuple[int, ...]] = {}
 
 
 class Skipped(_Part):
