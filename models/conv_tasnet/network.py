@@ -26,6 +26,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, shape=(B, N, F)."""
+        if x.dtype is torch.bfloat16:  # of autocast: its three digits are too few for moments
+            x = x.float()
         if self.kind == "cumulative":
             mean, variance = cumulative_moments(x)
         else:
@@ -125,12 +127,14 @@ class ConvTasNet(nn.Module):
         config, hop = self.config, self.config.hop
         edge = hop if config.edges == "centred" else 0
         padded = functional.pad(mixture, (edge, edge + -samples % hop))
-        coded = self.encoder(padded)
+        with _full_precision(padded):
+            coded = self.encoder(padded)
         if config.encoder_activation == "relu":
             coded = functional.relu(coded)
         # The masks are made of normalised features but multiply those as they are.
         masked = self.masks(coded) * coded[:, None]
-        stems = self.decoder(masked.flatten(0, 1))[..., edge : edge + samples]
+        with _full_precision(masked):
+            stems = self.decoder(masked.flatten(0, 1))[..., edge : edge + samples]
         return torch.reshape(stems, (batch, config.sources, channels, samples))
 
     def masks(self, coded: Tensor) -> Tensor:
@@ -154,3 +158,8 @@ class ConvTasNet(nn.Module):
                 return torch.softmax(scores, dim=1)
             case "linear":
                 return scores
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Keep a waveform's own coding out of autocast: bfloat16 alone would put noise at -50 dB into it."""
+    return torch.autocast(x.device.type, enabled=False)
