@@ -3,7 +3,6 @@
 A network whose graph is shipped gets it from its family; of any other size the graph is exported here.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +18,7 @@ from stemwright.models.checkpoints import content_digest
 from stemwright.models.conv_tasnet.building import manifest_of_variant
 from stemwright.models.conv_tasnet.graph import build_graph
 from stemwright.models.conv_tasnet.origins import Variant
-from stemwright.models.demucs.architectures import ARCHITECTURES, AUDIO, NORMALISATION, Architecture
+from stemwright.models.demucs.architectures import AUDIO, NORMALISATION
 from stemwright.models.demucs.export import export_core
 from stemwright.models.demucs.network import build_network
 from stemwright.models.graphs.weightless import WeightlessGraph
@@ -135,7 +134,7 @@ def _universal(
 
 
 def _demucs(task: DemucsTask, tensors: Tensors, name: str, licence: Licence, origin: WeightsOrigin) -> _Made:
-    architecture = architecture_of(task)
+    architecture = task.architecture
     manifest = manifest_of(
         name=name,
         family="demucs",
@@ -150,14 +149,6 @@ def _demucs(task: DemucsTask, tensors: Tensors, name: str, licence: Licence, ori
         origin=origin,
     )
     return export_core(_with(build_network(task.config), tensors), architecture), manifest
-
-
-def architecture_of(task: DemucsTask) -> Architecture:
-    """Describe a Demucs that is served in segments of the length that it was trained on."""
-    known = next(found for found in ARCHITECTURES.values() if type(found.config) is type(task.config))
-    return dataclasses.replace(
-        known, config=task.config, segment_samples=int(task.segment_s * task.sample_rate), graph_name=""
-    )
 
 
 def _with(net: _Net, tensors: Tensors) -> _Net:

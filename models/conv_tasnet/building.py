@@ -3,15 +3,14 @@
 from pathlib import Path
 
 from stemwright.models.checkpoints import Checkpoint, content_digest
-from stemwright.models.conv_tasnet.configs import ConvTasNetConfig
 from stemwright.models.conv_tasnet.graph import INPUT, OUTPUT, build_graph, state_tensors
 from stemwright.models.conv_tasnet.naming import renamed_tensors
 from stemwright.models.conv_tasnet.origins import Variant, variant_of
+from stemwright.models.conv_tasnet.plan import plan_of
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.manifest import (
     UNKNOWN_LICENCE,
     AudioFormat,
-    ChunkPlan,
     Graph,
     GraphInput,
     GraphOutput,
@@ -23,10 +22,6 @@ from stemwright.models.manifest import (
     WeightsOrigin,
 )
 from stemwright.models.registry.model_folder import manifest_of, write_model_folder
-
-WINDOW_S = 8
-"""Length of a call: of the reference's chunks for music; for speech twice the paper's training segments,
-so that global norms see what they were trained on. Chosen here for speech."""
 
 _CITATION = (
     "Luo & Mesgarani, Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech "
@@ -86,7 +81,7 @@ def manifest_of_variant(
             channels=config.audio_channels,
             mode="downmix" if config.audio_channels == 1 else "native",
         ),
-        plan=_plan(config, speakers=speakers),
+        plan=plan_of(config, speakers=speakers),
         graph=Graph(
             inputs=(GraphInput(name=INPUT, role="waveform"),),
             outputs=(GraphOutput(name=OUTPUT, role="waveform"),),
@@ -119,20 +114,3 @@ def architecture_of(checkpoint: Checkpoint) -> str:
 
 def _speakers(count: int) -> tuple[str, ...]:
     return ("speech",) if count == 1 else tuple(f"speaker{index + 1}" for index in range(count))
-
-
-def _plan(config: ConvTasNetConfig, *, speakers: bool) -> ChunkPlan:
-    samples = WINDOW_S * config.sample_rate // config.hop * config.hop
-    size = {"input_samples": samples, "output_samples": samples}
-    if config.streamable:
-        return ChunkPlan(
-            **size, overlap=0, window="rectangular", tail="end", time="variable", multiple=config.hop
-        )
-    if speakers:
-        # A window around the end: of a few frames alone a global norm makes nothing good.
-        return ChunkPlan(
-            **size, overlap=0.5, window="hann", tail="centred", time="variable", multiple=config.hop
-        )
-    return ChunkPlan(  # demucs v2, apply_model(split=True)
-        **size, overlap=0.25, window="triangle", tail="end", time="variable", multiple=config.hop
-    )

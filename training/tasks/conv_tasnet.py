@@ -16,8 +16,10 @@ from stemwright.models.conv_tasnet.configs import (
     ConvTasNetConfig,
 )
 from stemwright.models.conv_tasnet.network import ConvTasNet
+from stemwright.models.conv_tasnet.plan import plan_of
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch
+from stemwright.training.tasks.chunked import separate_in_chunks
 from stemwright.training.tasks.objective import waveform_losses
 from stemwright.training.tasks.scoring import Kind
 from stemwright.training.tasks.sizes import named_variant, resized
@@ -82,20 +84,26 @@ class ConvTasNetTask:
         return waveform_losses(self._loss, self._objective, net(batch.mixture), batch.targets)
 
     def separate(self, net: nn.Module, mixture: Tensor, condition: Tensor | None) -> Tensor:
-        """Separate; music is normalised by the recording's mean and deviation first."""
+        """Separate: speakers in one call, music in chunks of 8 s without the recording's mean and level."""
         del condition
-        if self.named_stems is None:
-            stems: Tensor = net(mixture)
-            return stems
-        return normalised(net, mixture)
+        plan = plan_of(self.config, speakers=self.named_stems is None)
+        if self.named_stems is not None:
+            return normalised(lambda whole: separate_in_chunks(net, whole, plan), mixture)
+        if mixture.shape[-1] > plan.input_samples:  # the engine would put speakers of chunks into one order
+            raise OptionError(
+                f"items of {mixture.shape[-1]} samples are longer than a call of the network",
+                f"set data.valid_segment_s to at most {plan.input_samples / self.sample_rate:g}",
+            )
+        stems: Tensor = net(mixture)
+        return stems
 
 
-def normalised(net: nn.Module, mixture: Tensor) -> Tensor:
-    """Run a network on recordings without the mean and deviation of their mono signal.
+def normalised(separate: Callable[[Tensor], Tensor], mixture: Tensor) -> Tensor:
+    """Separate recordings without the mean and deviation of their mono signal.
 
     Parameters
     ----------
-    net
+    separate
         From shape=(B, C, T) to (B, S, C, T).
     mixture
         Whole recordings, shape=(B, C, T).
@@ -103,5 +111,5 @@ def normalised(net: nn.Module, mixture: Tensor) -> Tensor:
     mono = mixture.mean(dim=1, keepdim=True)
     mean = mono.mean(dim=-1, keepdim=True)
     scale = mono.std(dim=-1, keepdim=True) + 1e-8
-    stems: Tensor = net((mixture - mean) / scale)
+    stems = separate((mixture - mean) / scale)
     return stems * scale[:, None] + mean[:, None]

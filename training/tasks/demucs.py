@@ -1,11 +1,12 @@
 """Demucs, all four versions: fixed stems by L1 of the waveform."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from torch import Tensor, nn
-from torch.nn import functional
 
+from stemwright.models.demucs.architectures import ARCHITECTURES, Architecture
 from stemwright.models.demucs.configs import (
     HOP,
     SAMPLE_RATE,
@@ -20,6 +21,7 @@ from stemwright.models.demucs.waveform.layers import trim_centre
 from stemwright.models.demucs.waveform.lengths import valid_length
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch
+from stemwright.training.tasks.chunked import separate_in_chunks
 from stemwright.training.tasks.conv_tasnet import normalised
 from stemwright.training.tasks.objective import waveform_losses
 from stemwright.training.tasks.scoring import Kind
@@ -51,7 +53,7 @@ class DemucsTask:
         sizes = model.sizes | ({"sources": list(model.stems)} if model.stems else {})
         self.config = resized(named_variant(VARIANTS, model.variant, self.family), sizes, self.family)
         self.stems: tuple[str, ...] = self.config.sources
-        self.segment_s = config.data.segment_s
+        self._segment_s = config.data.segment_s
         self._objective = config.objective
         kind = config.objective.kind
         self._loss = "l1" if kind == "default" else kind
@@ -74,29 +76,19 @@ class DemucsTask:
         return waveform_losses(self._loss, self._objective, made, targets)
 
     def separate(self, net: nn.Module, mixture: Tensor, condition: Tensor | None) -> Tensor:
-        """Separate recordings no longer than a segment, each in the middle of one, as the engine does."""
+        """Separate recordings in segments of the length that is trained on."""
         del condition
-        samples = mixture.shape[-1]
-        segment = int(self.segment_s * self.sample_rate)
-        whole = self.segment_samples(self.segment_s)
-        if samples > segment:
-            raise ValueError(f"a recording of {samples} samples is longer than a segment of {segment}")
+        plan = self.architecture.plan
 
-        def windowed(x: Tensor) -> Tensor:
-            # The engine puts a short recording into the middle of the segment, and that into the window.
-            before = (segment - samples) // 2 + (whole - segment) // 2
-            padded = functional.pad(x, (before, whole - samples - before))
-            made: Tensor = net(padded)
-            skipped = before - (whole - made.shape[-1]) // 2
-            return made[..., skipped : skipped + samples]
+        def segment(window: Tensor) -> Tensor:
+            made: Tensor = net(window)
+            return trim_centre(made, plan.output_samples)
 
-        return normalised(_Function(windowed), mixture)
+        return normalised(lambda whole: separate_in_chunks(segment, whole, plan), mixture)
 
-
-class _Function(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._function(x)
+    @property
+    def architecture(self) -> Architecture:
+        """What is exported: the network in segments of the length that it is trained on."""
+        known = next(found for found in ARCHITECTURES.values() if type(found.config) is type(self.config))
+        samples = int(self._segment_s * self.sample_rate)
+        return dataclasses.replace(known, config=self.config, segment_samples=samples, graph_name="")

@@ -6,10 +6,12 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from stemwright.core.errors import InputError, OptionError
+from stemwright.models.universal.architectures import PLAN
 from stemwright.models.universal.configs import HOP, SAMPLE_RATE, ResUNetConfig
 from stemwright.models.universal.network import ResUNet30
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch
+from stemwright.training.tasks.chunked import separate_in_chunks
 from stemwright.training.tasks.objective import waveform_losses
 from stemwright.training.tasks.scoring import Kind
 from stemwright.training.tasks.sizes import named_variant, resized
@@ -50,9 +52,14 @@ class UniversalTask:
         return waveform_losses(self._loss, self._objective, made[:, None], batch.targets)
 
     def separate(self, net: nn.Module, mixture: Tensor, condition: Tensor | None) -> Tensor:
-        """Separate recordings no longer than a segment."""
-        made: Tensor = net(mixture, self._condition(condition))
-        return made[:, None]
+        """Separate recordings in segments of 2 s, cross-faded."""
+        asked = self._condition(condition)
+
+        def segment(window: Tensor) -> Tensor:
+            made: Tensor = net(window, asked)
+            return made[:, None]
+
+        return separate_in_chunks(segment, mixture, PLAN)
 
     def _condition(self, condition: Tensor | None) -> Tensor:
         size = self.config.condition_size
