@@ -1,15 +1,17 @@
 """The scores of a track: its estimates paired with its true stems, measured, and made a row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from stemwright.core.audio.source import AudioSource
 from stemwright.core.errors import InputError
+from stemwright.eval.bss_eval.projection import Doubles
 from stemwright.eval.datasets.contract import OpenTrack
 from stemwright.eval.datasets.sources import Named, SumSource
-from stemwright.eval.measures.contract import Metric, ScoreOptions, Track
+from stemwright.eval.measures.contract import Engine, Metric, ScoreOptions, Track
 from stemwright.eval.metrics import score_track
 from stemwright.eval.pairing import SourcePairs, best_order, pair_sources
-from stemwright.eval.rows import TrackScores
+from stemwright.eval.rows import StemScores, TrackScores
 from stemwright.eval.stem_plans import plan_stems
 
 
@@ -21,6 +23,7 @@ def score_estimates(
     options: ScoreOptions,
     *,
     any_order: bool = False,
+    watch: Callable[[float], None] | None = None,
 ) -> TrackScores:
     """Score the estimates of a track.
 
@@ -36,6 +39,8 @@ def score_estimates(
         What is measured and how.
     any_order
         Whether the estimates are equal in rank, and each belongs to the true stem that it fits best.
+    watch
+        Called with the share of the metrics that is done, again and again; what it raises ends the work.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def score_estimates(
     """
     pairs, notes = _in_any_order(track, estimates) if any_order else _by_name(track, estimates)
     _require_mixture_form(track.mixture, pairs)
-    scores = score_track(Track(pairs=pairs, mixture=track.mixture), metrics, options)
+    scores = _scores(pairs, track.mixture, metrics, options, watch or (lambda share: None))
     return TrackScores(
         track=name,
         seconds=pairs.samples / pairs.sample_rate,
@@ -55,6 +60,61 @@ def score_estimates(
         stems=scores,
         notes=(*track.notes, *notes, *pairs.notes),
     )
+
+
+def _scores(
+    pairs: SourcePairs,
+    mixture: AudioSource,
+    metrics: Sequence[Metric],
+    options: ScoreOptions,
+    watch: Callable[[float], None],
+) -> dict[str, StemScores]:
+    """Measure, metrics that are computed together at a time."""
+    groups: dict[Engine, list[Metric]] = {}
+    for metric in metrics:
+        groups.setdefault(metric.engine, []).append(metric)
+    parts: list[dict[str, StemScores]] = []
+    for done, group in enumerate(groups.values()):
+        share = done / len(groups)
+        watched = _WatchedPairs(pairs, lambda share=share: watch(share))  # type: ignore[misc]
+        parts.append(score_track(Track(pairs=watched, mixture=mixture), group, options))
+    watch(1.0)
+    columns = [column for metric in metrics for column in metric.columns]
+    return {name: _merged([part[name] for part in parts], columns) for name in pairs.names}
+
+
+def _merged(parts: Sequence[StemScores], columns: Sequence[str]) -> StemScores:
+    values = {column: value for part in parts for column, value in part.values.items()}
+    return StemScores(
+        values={column: values[column] for column in columns},
+        frames={column: row for part in parts for column, row in part.frames.items()},
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+@dataclass(frozen=True)
+class _WatchedPairs:
+    """Pairs that call something before every block is read."""
+
+    pairs: SourcePairs
+    watch: Callable[[], None]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.pairs.names
+
+    @property
+    def samples(self) -> int:
+        return self.pairs.samples
+
+    @property
+    def sample_rate(self) -> int:
+        return self.pairs.sample_rate
+
+    def blocks(self, size: int) -> Iterator[tuple[Doubles, Doubles]]:
+        for block in self.pairs.blocks(size):
+            self.watch()
+            yield block
 
 
 def _by_name(track: OpenTrack, estimates: Mapping[str, Named]) -> tuple[SourcePairs, tuple[str, ...]]:
