@@ -1,4 +1,4 @@
-"""The decoding process. Run as a program by `link.py`; imports nothing but the decoder.
+"""The decoding process, forked by `forkserver.py`; imports nothing but the decoder.
 
 It serves one recording: `tags` and `blocks` requests come one after the other on standard input, and it
 ends when that is closed.
@@ -44,9 +44,8 @@ def open_file(start: Start) -> Readable:
     )
 
 
-def main(opener: Opener = open_file) -> None:
+def serve(start: Start, opener: Opener = open_file) -> None:
     """Serve the parent until it closes the pipe."""
-    start = Start(**json.loads(sys.argv[1]))
     with suppress(BrokenPipeError):
         _serve(start, opener, _own_standard_output())
 
@@ -119,7 +118,3 @@ def _send(pipe: int, kind: bytes, data: bytes | memoryview = b"") -> None:
     for piece in (rest, memoryview(data)):
         while piece:
             piece = piece[os.write(pipe, piece) :]
-
-
-if __name__ == "__main__":
-    main()

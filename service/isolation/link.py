@@ -7,28 +7,23 @@ import logging
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from stemwright.core.errors import InputError, InternalError, StemwrightError
 from stemwright.service.isolation import messages
+from stemwright.service.isolation.decoders import Decoders
 from stemwright.service.isolation.limits import DecodeLimits
 from stemwright.service.isolation.messages import Failure, Start
 
 _LOG = logging.getLogger(__name__)
 
-PROGRAM = (sys.executable, "-P", "-m", "stemwright.service.isolation.child")
 # Room for two stereo blocks, so that the process decodes on while its parent is busy.
 _PIPE_BYTES = 1 << 20
 _STARTING_S = 60.0
 _ENDING_S = 5.0
-_ERROR_BYTES = 4000
-# All that the process needs of the environment; above all no keys and no addresses of databases.
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
 
 _CONVERT = "check that it plays, or convert it to WAV or FLAC and give that"
 
@@ -42,8 +37,8 @@ class Link:
         What it reads.
     limits
         What it may use.
-    program
-        The command that runs it.
+    decoders
+        Starts it.
 
     Raises
     ------
@@ -51,19 +46,11 @@ class Link:
         The process does not start.
     """
 
-    def __init__(self, start: Start, limits: DecodeLimits, program: Sequence[str] = PROGRAM) -> None:
+    def __init__(self, start: Start, limits: DecodeLimits, decoders: Decoders) -> None:
         self._name = start.name
         self._limits = limits
-        self._process = subprocess.Popen(
-            [*program, messages.as_json(start).decode()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            bufsize=0,
-        )
-        self._requests = cast("IO[bytes]", self._process.stdin)
-        self._pipe = cast("IO[bytes]", self._process.stdout).fileno()
+        self._decoder = decoders.start(start)
+        self._pipe = self._decoder.answers
         with contextlib.suppress(OSError):  # more than the user may have; the usual size will do
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         os.set_blocking(self._pipe, False)
@@ -80,7 +67,7 @@ class Link:
             kind, _ = self._header(time.monotonic() + _STARTING_S)
         except InputError as error:
             raise InternalError(
-                f"the decoding process did not start: {self._said() or error.message}",
+                f"the decoding process did not start: {self._decoder.said() or error.message}",
                 "see the server's log; memory or processes may be short",
             ) from error
         if kind != messages.READY:
@@ -89,7 +76,7 @@ class Link:
     def request(self, do: str, **details: Any) -> None:
         """Send a request."""
         try:
-            self._requests.write(json.dumps({"do": do, **details}).encode() + b"\n")
+            os.write(self._decoder.requests, json.dumps({"do": do, **details}).encode() + b"\n")
         except BrokenPipeError as error:
             raise self._died() from error
 
@@ -116,15 +103,14 @@ class Link:
 
     def stop(self) -> None:
         """End the process at once; whoever reads from it learns that it died."""
-        self._process.kill()
+        self._decoder.kill()
 
     def kill(self) -> None:
         """End the process at once, and let go of it; nobody may be reading from it."""
         self.stop()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        with contextlib.suppress(TimeoutError):
+            self._decoder.wait(_ENDING_S)
+        self._decoder.close()
 
     def _header(self, deadline: float) -> tuple[bytes, int]:
         kind, size = messages.HEADER.unpack(self._exactly(messages.HEADER.size, deadline))
@@ -148,24 +134,14 @@ class Link:
 
     def _died(self) -> InputError:
         try:
-            code = self._process.wait(_ENDING_S)
-        except subprocess.TimeoutExpired:
+            code = self._decoder.wait(_ENDING_S)
+        except TimeoutError:
             return self._nonsense()
-        _LOG.warning("the decoding process of %s ended with %d: %s", self._name, code, self._said())
+        _LOG.warning("the decoding process of %s ended with %s: %s", self._name, code, self._decoder.said())
         if code == -signal.SIGXCPU:
             return InputError(f"{self._name} takes the decoder more than {self._limits.cpu_s} s", _CONVERT)
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        how = "lost" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return InputError(f"{self._name} makes the decoder fail ({how})", _CONVERT)
-
-    def _said(self) -> str:
-        """Return the end of what the process wrote to standard error, without waiting for more."""
-        stream = self._process.stderr
-        if stream is None:
-            return ""
-        os.set_blocking(stream.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            return (stream.read(1 << 16) or b"")[-_ERROR_BYTES:].decode("utf-8", "replace").strip()
-        return ""
 
     def _nonsense(self) -> InputError:
         return InputError(f"{self._name} makes the decoder answer nonsense", _CONVERT)
@@ -196,12 +172,6 @@ def started(
         memory_bytes=limits.memory_bytes,
         cpu_s=limits.cpu_s,
     )
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # each thread of the linear algebra would reserve address space, which is limited
-    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def _line(text: object) -> str:

@@ -25,12 +25,13 @@ FAILURE = b"X"
 """`Failure` as JSON."""
 
 HEADER = struct.Struct("<cI")
+EXIT_CODE = struct.Struct("<i")
 MAX_JSON_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Arguments of the process, as JSON in its first argument."""
+    """What the process is for, as JSON."""
 
     path: str
     name: str

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,8 +18,9 @@ from stemwright.core.audio.source import BLOCK_FRAMES, AudioInfo
 from stemwright.core.audio.tags import MAX_COVER_BYTES, Tags
 from stemwright.core.errors import InputError
 from stemwright.service.isolation import messages
+from stemwright.service.isolation.decoders import Decoders
 from stemwright.service.isolation.limits import DecodeLimits
-from stemwright.service.isolation.link import PROGRAM, Link, started
+from stemwright.service.isolation.link import Link, started
 
 if TYPE_CHECKING:
     from stemwright.service.tracks import TrackOptions
@@ -51,20 +52,25 @@ class IsolatedSource:
         start_s: float,
         end_s: float | None,
         stream: int,
-        program: Sequence[str],
+        decoders: Decoders | None,
     ) -> None:
         self.path = path
         self.name = name
         self._limits = limits
-        self._program = tuple(program)
         self._start = started(path, name, limits, start_s=start_s, end_s=end_s, stream=stream)
         self._lock = threading.Lock()
         self._idle: Link | None = None
         self._links: set[Link] = set()
         self._closed = False
         self._info: AudioInfo | None = None
-        with self._link():
-            pass
+        self._decoders = decoders or Decoders()
+        self._ends_decoders = decoders is None
+        try:
+            with self._link():
+                pass
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def info(self) -> AudioInfo:
@@ -127,6 +133,8 @@ class IsolatedSource:
                 link.stop()
         if idle is not None:
             self._drop(idle)
+        if self._ends_decoders:
+            self._decoders.close()
 
     def __enter__(self) -> Self:
         return self
@@ -158,7 +166,7 @@ class IsolatedSource:
             link, self._idle = self._idle, None
         if link is not None:
             return link
-        link = Link(self._start, self._limits, self._program)
+        link = Link(self._start, self._limits, self._decoders)
         with self._lock:
             self._links.add(link)
         try:
@@ -222,7 +230,7 @@ def open_isolated(
     start_s: float = 0.0,
     end_s: float | None = None,
     stream: int = 0,
-    program: Sequence[str] = PROGRAM,
+    decoders: Decoders | None = None,
 ) -> IsolatedSource:
     """Open a recording from a stranger: `core.audio.source.open_source`, decoded in another process.
 
@@ -238,8 +246,8 @@ def open_isolated(
         What the process may use.
     start_s, end_s, stream
         As for `open_source`.
-    program
-        The command that runs the process.
+    decoders
+        Starts the processes; None for one of its own, which takes longer.
 
     Raises
     ------
@@ -259,7 +267,7 @@ def open_isolated(
         start_s=start_s,
         end_s=end_s,
         stream=stream,
-        program=program,
+        decoders=decoders,
     )
 
 

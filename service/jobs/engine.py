@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stemwright.core.errors import InternalError, StemwrightError
 from stemwright.service.errors import BusyError
+from stemwright.service.jobs.bench import Bench
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.ledger import Attempt, Ledger, SupersededError
 from stemwright.service.jobs.model import Stage
@@ -155,9 +156,9 @@ class JobEngine:
             attempt = self._ledger.begin(job_id)
         except SupersededError:
             return job_id  # it ended between being queued again and now
-        with self._working_on(attempt):
-            facts = self._steps["probe"](attempt)
-            made = self._steps["separate"](attempt, facts)
+        with self._working_on(attempt), self._workshop.bench(attempt) as bench:
+            self._steps["probe"](bench)
+            made = self._steps["separate"](bench)
             self._steps["publish"](attempt, made)
         return job_id
 
@@ -175,16 +176,18 @@ class JobEngine:
                 self._current = None
                 self._idle.set()
 
-    def _probe(self, attempt: Attempt) -> dict[str, Any]:
+    def _probe(self, bench: Bench) -> dict[str, Any]:
+        attempt = bench.attempt
         with self._failing(attempt):
-            facts = self._stage(attempt, "probe", lambda *_: self._workshop.probe(attempt))
+            facts = self._stage(attempt, "probe", lambda *_: self._workshop.probe(bench))
             self._ledger.tell(attempt, "probe", _SPANS["probe"][1], duration_s=facts["seconds"])
             return facts
 
-    def _separate(self, attempt: Attempt, _facts: dict[str, Any]) -> dict[str, Any]:
+    def _separate(self, bench: Bench) -> dict[str, Any]:
+        attempt = bench.attempt
         with self._failing(attempt):
             made = self._stage(
-                attempt, "separate", lambda gauge, cancel: self._workshop.separate(attempt, gauge, cancel)
+                attempt, "separate", lambda gauge, cancel: self._workshop.separate(bench, gauge, cancel)
             )
             end = _SPANS["separate"][1]
             self._ledger.tell(attempt, "separate", end, kept=attempt.run, duration_s=made["seconds"])

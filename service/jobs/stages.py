@@ -1,21 +1,18 @@
 """The stages of a job: what each does, given the result of the one before. No job engine in here."""
 
-import contextlib
 import json
 import mimetypes
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stemwright.core.audio.encode import OutputFormat, open_writer
+from stemwright.core.audio.encode import OutputFormat
 from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
 from stemwright.service.asking import Wishes
-from stemwright.service.errors import GoneError
-from stemwright.service.isolation.limits import DecodeLimits
-from stemwright.service.isolation.source import IsolatedSource, open_isolated
+from stemwright.service.isolation.decoders import Decoders
+from stemwright.service.jobs.bench import PATIENCE_S, Bench
 from stemwright.service.jobs.database import Database, patient
 from stemwright.service.jobs.detecting import detected
 from stemwright.service.jobs.ending import drop_upload
@@ -29,10 +26,6 @@ from stemwright.service.results import TrackResult
 from stemwright.service.storage import Storage, attempt_prefix, result_key
 from stemwright.service.tracks import Engine, Recording, TrackOptions, separate_to_files
 
-# How long a stage waits for a storage that is away before the job fails.
-PATIENCE_S = 120.0
-# An example is short by its nature; chosen here.
-_MOST_EXAMPLE_S = 600.0
 # As of `stemwright separate --auto`.
 _DEFAULT_LEVEL = 2
 _RESULT = PurePosixPath("result.json")
@@ -52,6 +45,8 @@ class Workshop:
         Where files and rows are.
     engines
         Open models.
+    decoders
+        Start the processes that read recordings.
     scratch
         This worker's own folder for files in work.
     max_audio_s
@@ -61,10 +56,21 @@ class Workshop:
     storage: Storage
     database: Database
     engines: WarmEngines
+    decoders: Decoders
     scratch: Path
     max_audio_s: float
 
-    def probe(self, attempt: Attempt) -> dict[str, Any]:
+    def bench(self, attempt: Attempt) -> Bench:
+        """Return what an attempt works with; a context manager."""
+        return Bench(
+            attempt=attempt,
+            storage=self.storage,
+            decoders=self.decoders,
+            folder=self.scratch / attempt.run,
+            max_audio_s=self.max_audio_s,
+        )
+
+    def probe(self, bench: Bench) -> dict[str, Any]:
         """Find out what the recording is, and refuse what cannot be separated.
 
         Raises
@@ -74,11 +80,11 @@ class Workshop:
         GoneError
             It has expired.
         """
-        with self._recording(attempt) as path, self._open(path, attempt) as recording:
-            info = recording.info
-            return {"seconds": recording.seconds, "sample_rate": info.sample_rate, "channels": info.channels}
+        recording = bench.recording()
+        info = recording.info
+        return {"seconds": recording.seconds, "sample_rate": info.sample_rate, "channels": info.channels}
 
-    def separate(self, attempt: Attempt, gauge: Gauge, cancel: CancelToken) -> dict[str, Any]:
+    def separate(self, bench: Bench, gauge: Gauge, cancel: CancelToken) -> dict[str, Any]:
         """Separate the recording, and store the stems where nobody looks yet.
 
         Returns
@@ -86,16 +92,15 @@ class Workshop:
         dict
             `run` that the files lie under, `stems` as StemView has them, `result` and `seconds`.
         """
+        attempt, out = bench.attempt, bench.folder / "stems"
         if attempt.spec.detect is not None:
-            return self._detect(attempt, attempt.spec.detect, gauge, cancel)
-        with self._recording(attempt) as path:
-            out = path.parent / "stems"
-            options = self._options(attempt, path)
-            result = self.engines.use(
-                attempt.spec.model or "",
-                lambda engine: self._files(attempt, engine, options, path, out, gauge, cancel),
-            )
-            stems = self._store(attempt, result, out, gauge, cancel)
+            return self._detect(bench, attempt.spec.detect, gauge, cancel)
+        options = self._options(bench)
+        result = self.engines.use(
+            attempt.spec.model or "",
+            lambda engine: self._files(bench, engine, options, out, gauge, cancel),
+        )
+        stems = self._store(attempt, result, out, gauge, cancel)
         return {"run": attempt.run, "stems": stems, "result": result.as_dict(), "seconds": result.seconds}
 
     def publish(self, attempt: Attempt, made: dict[str, Any]) -> None:
@@ -120,78 +125,41 @@ class Workshop:
         """Remove what an attempt has stored."""
         self.storage.delete_tree(attempt_prefix(attempt.job_id, "separate", attempt.run))
 
-    @contextlib.contextmanager
-    def _recording(self, attempt: Attempt) -> Iterator[Path]:
-        """Fetch the recording into a folder of this attempt's, which is removed at the end."""
-        if attempt.upload_id is None:
-            raise GoneError("the recording has expired", "upload it again for a new job")
-        upload, folder = attempt.upload_id, self.scratch / attempt.run
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            path = folder / "recording"
-            patient(lambda: self.storage.fetch_upload(upload, path), PATIENCE_S)
-            yield path
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _open(self, path: Path, attempt: Attempt) -> IsolatedSource:
-        limits = DecodeLimits(max_audio_s=self.max_audio_s)
-        return open_isolated(path, name=safe_name(attempt.name), limits=limits)
-
-    def _detect(
-        self, attempt: Attempt, wish: DetectWish, gauge: Gauge, cancel: CancelToken
-    ) -> dict[str, Any]:
+    def _detect(self, bench: Bench, wish: DetectWish, gauge: Gauge, cancel: CancelToken) -> dict[str, Any]:
         """Hear which sounds are in the recording; no files come of it."""
-        tagger = self.engines.tagger(attempt.spec.model or "")
-        with self._recording(attempt) as path, self._open(path, attempt) as recording:
-            result = detected(recording, wish, tagger, gauge, cancel, expected_s=recording.seconds or 0.0)
-        return {"run": attempt.run, "stems": [], "result": result, "seconds": result["duration_s"]}
+        tagger = self.engines.tagger(bench.attempt.spec.model or "")
+        recording = bench.recording()
+        result = detected(recording, wish, tagger, gauge, cancel, expected_s=recording.seconds or 0.0)
+        return {"run": bench.attempt.run, "stems": [], "result": result, "seconds": result["duration_s"]}
 
-    def _options(self, attempt: Attempt, path: Path) -> TrackOptions:
+    def _options(self, bench: Bench) -> TrackOptions:
         """Return what is asked of the engine, the sounds that were asked for looked up or heard."""
-        spec = attempt.spec
-        examples: tuple[Path, ...] = ()
-        if spec.query_audio is not None:
-            examples = (self._example(spec.query_audio, path.parent),)
+        spec = bench.attempt.spec
         wishes = Wishes(
             labels=spec.query,
-            examples=examples,
+            examples=(bench.example(spec.query_audio),) if spec.query_audio is not None else (),
             levels=(spec.level or _DEFAULT_LEVEL,) if spec.auto else (),
         )
-        with self._open(path, attempt) as recording:
-            return self.engines.ask(spec.model or "", wishes, track_options(spec), recording)
-
-    def _example(self, upload: str, folder: Path) -> Path:
-        """Fetch an example and decode it where it can do no harm; return a file of ours."""
-        sent, clean = folder / "example", folder / "example.wav"
-        patient(lambda: self.storage.fetch_upload(upload, sent), PATIENCE_S)
-        limits = DecodeLimits(max_audio_s=min(self.max_audio_s, _MOST_EXAMPLE_S))
-        with open_isolated(sent, name="query_audio", limits=limits) as example:
-            info, fmt = example.info, OutputFormat(container="wav", bit_depth="32f")
-            with open_writer(clean, fmt, info.sample_rate, info.channels, layout=info.layout) as writer:
-                for block in example.blocks():
-                    writer.write(block)
-                writer.commit()
-        return clean
+        return self.engines.ask(spec.model or "", wishes, track_options(spec), bench.recording())
 
     def _files(
         self,
-        attempt: Attempt,
+        bench: Bench,
         engine: Engine,
         options: TrackOptions,
-        path: Path,
         out: Path,
         gauge: Gauge,
         cancel: CancelToken,
     ) -> TrackResult:
         shutil.rmtree(out, ignore_errors=True)  # of a try that ran out of memory
-        place = placed(out, engine.separator.output_stems(options.separation), options, attempt.name)
+        stems = engine.separator.output_stems(options.separation)
+        place = placed(out, stems, options, bench.attempt.name)
 
         def opener(_source: str | Path, _options: TrackOptions) -> Recording:
-            return self._open(path, attempt)
+            return bench.take_recording()
 
         return separate_to_files(
-            engine, path, place, options, opener=opener, progress=gauge.follow, cancel=cancel
+            engine, bench.path(), place, options, opener=opener, progress=gauge.follow, cancel=cancel
         )
 
     def _store(

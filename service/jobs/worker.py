@@ -13,6 +13,7 @@ from typing import NoReturn
 from sqlalchemy import func, select
 
 from stemwright.core.errors import EXIT_FAILURE, EXIT_OK, StemwrightError
+from stemwright.service.isolation.decoders import Decoders
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.engine import JobEngine
 from stemwright.service.jobs.housekeeping import Housekeeper
@@ -75,12 +76,14 @@ class Worker:
         client = open_client(database, listen=False, pool_size=2)
         register_queue(client, self._queue, poll_s=settings.poll_s)
         scratch = storage.scratch / self.executor_id
+        decoders = Decoders()
         identity = Identity(executor_id=self.executor_id, queue=self._queue, device=settings.device)
         pulse = Pulse(database, identity, self._engines, every_s=settings.heartbeat_s)
         workshop = Workshop(
             storage=storage,
             database=database,
             engines=self._engines,
+            decoders=decoders,
             scratch=scratch,
             max_audio_s=settings.max_audio_s,
         )
@@ -114,6 +117,7 @@ class Worker:
             engine.drain(client, settings.grace_s)
         finally:
             pulse.stop()
+            decoders.close()
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _send_webhooks(self, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Run as a decoding process: a decoder that behaves as the recording's name says."""
+"""Run in the place of the decoding processes: a decoder that behaves as the recording's name says."""
 
 import ctypes
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import BLOCK_FRAMES, AudioInfo
 from stemwright.core.audio.tags import Tags
-from stemwright.service.isolation import child, messages
+from stemwright.service.isolation import forkserver, messages
 from stemwright.service.isolation.messages import Start
 
 RATE = 8000
@@ -62,6 +62,10 @@ def _raise(_: FloatArray) -> list[FloatArray]:
     raise LookupError(",".join(sorted(os.environ)))
 
 
+def _descriptors(_: FloatArray) -> list[FloatArray]:
+    raise LookupError("descriptors: " + ",".join(sorted(os.listdir("/proc/self/fd"))))
+
+
 def _write(_: FloatArray) -> list[FloatArray]:
     with tempfile.TemporaryFile() as file:
         file.write(b"x")
@@ -95,6 +99,7 @@ DEEDS: dict[str, Callable[[FloatArray], Iterable[FloatArray]]] = {
     "nan": lambda block: [np.full_like(block, np.nan)],
     "endless": itertools.repeat,
     "raise": _raise,
+    "descriptors": _descriptors,
     "write": _write,
     "print": _call(lambda: print("noise", flush=True)),  # noqa: T201 - what a library might do
     "huge": _huge,
@@ -109,4 +114,4 @@ def open_hostile(start: Start) -> Hostile:
 
 
 if __name__ == "__main__":
-    child.main(open_hostile)
+    forkserver.main(open_hostile)

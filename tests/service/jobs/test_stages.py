@@ -13,6 +13,7 @@ from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
 from stemwright.service.cli.engine import track_options as asked_on_the_command_line
 from stemwright.service.cli.options import Choices
+from stemwright.service.isolation.decoders import Decoders
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.ledger import Attempt
 from stemwright.service.jobs.model import JobSpec
@@ -105,6 +106,7 @@ def test_a_job_can_ask_for_sounds(tmp_path: Path) -> None:
         storage=storage,
         database=Database.open(f"sqlite:///{tmp_path}/x.sqlite"),
         engines=WarmEngines(tmp_path / "models", device="cpu", precision="float32", most=1),
+        decoders=Decoders(),
         scratch=tmp_path / "scratch",
         max_audio_s=60,
     )
@@ -115,7 +117,8 @@ def test_a_job_can_ask_for_sounds(tmp_path: Path) -> None:
             job_id="j", owner="o", name="song.wav", upload_id="song", run="r", number=1, spec=spec
         )
         try:
-            return [stem["name"] for stem in workshop.separate(attempt, Gauge(), CancelToken())["stems"]]
+            with workshop.bench(attempt) as bench:
+                return [stem["name"] for stem in workshop.separate(bench, Gauge(), CancelToken())["stems"]]
         finally:
             workshop.drop_attempt(attempt)
 
@@ -123,5 +126,6 @@ def test_a_job_can_ask_for_sounds(tmp_path: Path) -> None:
     assert len(stems(query_audio="example")) == 1
     with pytest.raises(OptionError, match="what it is asked for"):
         stems()
+    workshop.decoders.close()
     workshop.engines.close()
     workshop.database.close()
