@@ -19,16 +19,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import scipy.fft
 
 from stemwright.core.errors import InputError, OptionError
-from stemwright.eval.bss_eval.projection import EXACT, ROBUST, Correlations, Doubles, Loading
+from stemwright.eval.bss_eval.projection import EXACT, ROBUST, Complexes, Correlations, Doubles, Loading
 
-Complexes = npt.NDArray[np.complex128]
 METRICS = ("SDR", "ISR", "SIR", "SAR")
 
 
@@ -156,19 +154,19 @@ def score_images(pairs: Pairs, options: ImagesOptions | None = None) -> ImageSco
     if window < 1 or hop < 1 or options.taps < 1:
         raise OptionError("windows, hops and filters need at least one sample", "use 1 s, 1 s and 512 taps")
     window = min(window, pairs.samples)
-    survey = _survey(pairs, options.taps)
-    silent = [index for index, sounds in enumerate(survey.sounds) if not sounds]
-    if silent and options.exact:
-        names = ", ".join(pairs.names[index] for index in silent)
-        raise InputError(
-            f"silent over the whole track: {names}", "leave the source out, or score without exact"
-        )
-    kept = [index for index in range(len(pairs.names)) if index not in silent]
-    count = (pairs.samples - window + hop) // hop
-    values = np.full((len(METRICS), len(pairs.names), count), np.nan)
-    if kept:
-        scorer = _FrameScorer(survey, kept, window, options)
-        with ThreadPoolExecutor(options.threads) as executor:
+    with ThreadPoolExecutor(options.threads) as executor:
+        survey = _Survey(pairs, options, executor)
+        silent = [index for index, sounds in enumerate(survey.sounds) if not sounds]
+        if silent and options.exact:
+            names = ", ".join(pairs.names[index] for index in silent)
+            raise InputError(
+                f"silent over the whole track: {names}", "leave the source out, or score without exact"
+            )
+        kept = [index for index in range(len(pairs.names)) if index not in silent]
+        count = (pairs.samples - window + hop) // hop
+        values = np.full((len(METRICS), len(pairs.names), count), np.nan)
+        if kept:
+            scorer = _FrameScorer(survey, kept, window, options)
             frames = _frames(pairs, window, hop, count)
             for index, scores in enumerate(_ordered(executor, scorer.score, frames, options.threads)):
                 values[:, kept, index] = scores
@@ -183,33 +181,46 @@ def score_images(pairs: Pairs, options: ImagesOptions | None = None) -> ImageSco
     )
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Survey:
     """What the first reading finds: correlations of all channels, and which sources sound at all."""
 
-    correlations: Correlations
-    sounds: tuple[bool, ...]
-    channels: int
+    def __init__(self, pairs: Pairs, options: ImagesOptions, executor: ThreadPoolExecutor) -> None:
+        self._pairs, self._taps = pairs, options.taps
+        self._references = np.zeros(len(pairs.names), bool)
+        self._estimates = np.zeros(len(pairs.names), bool)
+        self._correlations: Correlations | None = None
+        self.channels = 0
+        for products in _ordered(executor, self._products, self._cuts(), options.threads):
+            self.correlations.include(products)
 
+    @property
+    def correlations(self) -> Correlations:
+        """Correlations of all channels."""
+        if self._correlations is None:
+            raise InputError("the audio has no samples", "check the files")
+        return self._correlations
 
-def _survey(pairs: Pairs, taps: int) -> _Survey:
-    correlations: Correlations | None = None
-    sounds = np.zeros(len(pairs.names), bool)
-    estimated = np.zeros(len(pairs.names), bool)
-    channels = 0
-    for references, estimates in pairs.blocks(max(pairs.sample_rate, taps)):
-        if not (np.isfinite(references).all() and np.isfinite(estimates).all()):
-            raise InputError("the audio holds values that are not finite", "write the stems again")
-        channels = references.shape[1]
-        count = len(pairs.names) * channels
-        if correlations is None:
-            correlations = Correlations(count, count, taps)
-        correlations.add(references.reshape(count, -1), estimates.reshape(count, -1))
-        sounds |= ~_silent(references)
-        estimated |= ~_silent(estimates)
-    if correlations is None:
-        raise InputError("the audio has no samples", "check the files")
-    return _Survey(correlations=correlations, sounds=tuple(sounds & estimated), channels=channels)
+    @property
+    def sounds(self) -> tuple[bool, ...]:
+        """Whether both sound, for each source."""
+        return tuple(bool(both) for both in self._references & self._estimates)
+
+    def _cuts(self) -> Iterator[tuple[Doubles, Doubles]]:
+        size = max(self._pairs.sample_rate, self._taps)
+        size += -size % Correlations.block_of(self._taps)
+        for references, estimates in self._pairs.blocks(size):
+            if not (np.isfinite(references).all() and np.isfinite(estimates).all()):
+                raise InputError("the audio holds values that are not finite", "write the stems again")
+            self.channels = references.shape[1]
+            count = len(self._pairs.names) * self.channels
+            if self._correlations is None:
+                self._correlations = Correlations(count, count, self._taps)
+            self._references |= ~_silent(references)
+            self._estimates |= ~_silent(estimates)
+            yield self._correlations.cut(references.reshape(count, -1), estimates.reshape(count, -1))
+
+    def _products(self, cut: tuple[Doubles, Doubles]) -> Complexes:
+        return self.correlations.products(*cut)
 
 
 def _silent(sources: Doubles) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -237,14 +248,15 @@ def _frames(pairs: Pairs, window: int, hop: int, count: int) -> Iterator[tuple[D
         start += done
 
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
 def _ordered(
-    executor: ThreadPoolExecutor,
-    work: Callable[[tuple[Doubles, Doubles]], Doubles],
-    items: Iterator[tuple[Doubles, Doubles]],
-    ahead: int,
-) -> Iterator[Doubles]:
+    executor: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterator[Item], ahead: int
+) -> Iterator[Result]:
     """Map in order with at most `ahead` items in memory beyond the one that is given out."""
-    waiting: deque[Future[Doubles]] = deque()
+    waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(executor.submit(work, item))
         if len(waiting) > ahead:

@@ -21,7 +21,10 @@ import scipy.fft
 import scipy.linalg
 
 Doubles = npt.NDArray[np.float64]
+Complexes = npt.NDArray[np.complex128]
 
+_TRANSFORM_TAPS, _LEAST_TRANSFORM = 8, 1024
+"""Transforms are at least so many times longer than filters (measured), and so long."""
 RELATIVE_LOADING = 1e-6
 MUSEVAL_LOADING = float(np.finfo(np.float64).eps)
 
@@ -50,6 +53,8 @@ EXACT = Loading(kind="absolute", amount=MUSEVAL_LOADING)
 class Correlations:
     """Correlations among the references' channels, and between those and the estimates' channels.
 
+    Sums are kept as spectra of short blocks, so that one inverse transform at the end serves all of them.
+
     Parameters
     ----------
     channels
@@ -61,33 +66,80 @@ class Correlations:
     """
 
     def __init__(self, channels: int, targets: int, taps: int) -> None:
-        self.channels, self.taps = channels, taps
-        self.among = np.zeros((channels, channels, taps))
-        """r_ab[k], k = 0..L-1."""
-        self.across = np.zeros((channels, targets, taps))
-        """sum_t a[t] e[t + k], k = 0..L-1."""
+        self.taps = taps
+        self._rows = channels
+        self._size = _transform(taps)
+        self._sums = np.zeros((self._size // 2 + 1, channels, channels + targets), np.complex128)
         self._past = np.zeros((channels, taps - 1))
+
+        self.block = self.block_of(taps)
+        """Samples of which a multiple is taken without waste."""
+
+    @staticmethod
+    def block_of(taps: int) -> int:
+        """Return `block` of correlations with so many taps."""
+        return _transform(taps) - (taps - 1)
 
     def add(self, references: Doubles, estimates: Doubles) -> None:
         """Take the next samples, shape=(channels, n)."""
+        self.include(self.products(*self.cut(references, estimates)))
+
+    def cut(self, references: Doubles, estimates: Doubles) -> tuple[Doubles, Doubles]:
+        """Cut the next samples into blocks.
+
+        Returns
+        -------
+        late
+            References with the L-1 samples before each block, shape=(channels, blocks, size).
+        new
+            References and estimates with L-1 zeros after each block.
+        """
         late = np.concatenate([self._past, references], axis=1)
-        size = scipy.fft.next_fast_len(late.shape[1], real=True)
-        late_spectra = scipy.fft.rfft(late, size)
-        for sums, new in ((self.among, references), (self.across, estimates)):
-            new_spectra = np.conj(scipy.fft.rfft(new, size))
-            for a, spectrum in enumerate(late_spectra):
-                # Entry q is sum_n new[n] late[n + q]: every pair of samples at delay L-1-q, once.
-                sums[a] += scipy.fft.irfft(spectrum * new_spectra, size)[:, self.taps - 1 :: -1]
-        self._past = late[:, late.shape[1] - (self.taps - 1) :]
+        self._past = late[:, late.shape[1] - (self.taps - 1) :].copy()
+        channels, length = len(references) + len(estimates), references.shape[1]
+        count = -(-length // self.block)
+        late = np.pad(late, ((0, 0), (0, count * self.block - length)))
+        new = np.zeros((channels, count, self._size))
+        for part, rows in ((references, new[: self._rows]), (estimates, new[self._rows :])):
+            whole = length // self.block
+            cut = part[:, : whole * self.block].reshape(len(part), whole, self.block)
+            rows[:, :whole, : self.block] = cut
+            rows[:, whole:, : length - whole * self.block] = part[:, None, whole * self.block :]
+        return np.lib.stride_tricks.sliding_window_view(late, self._size, axis=1)[:, :: self.block], new
+
+    def products(self, late: Doubles, new: Doubles) -> Complexes:
+        """Sum the products of blocks' spectra; touches nothing, so that threads may."""
+        late_spectra = scipy.fft.rfft(late)
+        new_spectra = np.conj(scipy.fft.rfft(new))
+        left = np.ascontiguousarray(late_spectra.transpose(2, 0, 1))
+        right = np.ascontiguousarray(new_spectra.transpose(2, 1, 0))
+        return np.asarray(left @ right)
+
+    def include(self, products: Complexes) -> None:
+        """Add what `products` gave."""
+        self._sums += products
+
+    def delays(self, rows: Sequence[int], columns: Sequence[int]) -> Doubles:
+        """sum_t a[t] b[t + k], k = 0..L-1, shape=(rows, columns, L).
+
+        Rows are the references' channels; columns too, and after them the estimates'.
+        """
+        chosen = self._sums[:, list(rows)][:, :, list(columns)].transpose(1, 2, 0)
+        # Entry q is sum_n new[n] late[n + q]: every pair of samples at delay L-1-q, once.
+        return np.asarray(scipy.fft.irfft(chosen, self._size)[..., self.taps - 1 :: -1])
 
     def gram(self, rows: Sequence[int]) -> Doubles:
         """Gram matrix of some channels' delays, shape=(len(rows) * L, len(rows) * L)."""
-        taps = self.taps
+        taps, among = self.taps, self.delays(rows, rows)
         matrix = np.empty((len(rows) * taps, len(rows) * taps))
-        for i, a in enumerate(rows):
-            for j, b in enumerate(rows):
-                block = scipy.linalg.toeplitz(self.among[a, b], self.among[b, a])
-                matrix[i * taps : (i + 1) * taps, j * taps : (j + 1) * taps] = block
+        for i in range(len(rows)):
+            for j in range(i + 1):
+                # Element (m, n) of the block is r_ij[m - n]: a window that moves over both sides of it.
+                sides = np.concatenate([among[j, i, :0:-1], among[i, j]])
+                block = np.lib.stride_tricks.sliding_window_view(sides, taps)[:, ::-1]
+                here, there = np.s_[i * taps : (i + 1) * taps], np.s_[j * taps : (j + 1) * taps]
+                matrix[here, there] = block
+                matrix[there, here] = block.T
         return matrix
 
     def filters(self, rows: Sequence[int], targets: Sequence[int], loading: Loading) -> Doubles:
@@ -107,20 +159,34 @@ class Correlations:
         array
             float64, shape=(len(rows), len(targets), L).
         """
+        across = self.delays(rows, [self._rows + target for target in targets])
+        sides = across.transpose(0, 2, 1).reshape(-1, len(targets))
+        try:
+            solved = _solve_definite(self._loaded(rows, loading), sides)
+        except np.linalg.LinAlgError:  # singular to the last digit: as museval does
+            solved = _solve_any(self._loaded(rows, loading), sides)
+        return solved.reshape(len(rows), self.taps, len(targets)).transpose(0, 2, 1)
+
+    def _loaded(self, rows: Sequence[int], loading: Loading) -> Doubles:
         matrix = self.gram(rows)
         amount = loading.amount
         if loading.kind == "relative":
             amount *= float(np.trace(matrix)) / len(matrix)
         matrix.flat[:: len(matrix) + 1] += amount
-        sides = self.across[np.ix_(rows, targets)].transpose(0, 2, 1).reshape(len(matrix), len(targets))
-        solved = _solve(matrix, sides, loading)
-        return solved.reshape(len(rows), self.taps, len(targets)).transpose(0, 2, 1)
+        return matrix
 
 
-def _solve(matrix: Doubles, sides: Doubles, loading: Loading) -> Doubles:
-    if loading.kind == "relative":  # positive definite by its loading
-        factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        return np.asarray(scipy.linalg.cho_solve(factor, sides, check_finite=False))
+def _transform(taps: int) -> int:
+    return max(_LEAST_TRANSFORM, 1 << (_TRANSFORM_TAPS * taps - 1).bit_length())
+
+
+def _solve_definite(matrix: Doubles, sides: Doubles) -> Doubles:
+    # The transpose is the same matrix in LAPACK's order, which is not copied then.
+    factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(scipy.linalg.cho_solve(factor, sides, check_finite=False))
+
+
+def _solve_any(matrix: Doubles, sides: Doubles) -> Doubles:
     try:
         return np.asarray(np.linalg.solve(matrix, sides))
     except np.linalg.LinAlgError:

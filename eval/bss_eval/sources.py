@@ -25,8 +25,8 @@ import scipy.fft
 import scipy.optimize
 
 from stemwright.core.errors import InputError
-from stemwright.eval.bss_eval.images import Complexes, decibels
-from stemwright.eval.bss_eval.projection import EXACT, Correlations, Doubles, Loading
+from stemwright.eval.bss_eval.images import decibels
+from stemwright.eval.bss_eval.projection import EXACT, Complexes, Correlations, Doubles, Loading
 
 TAPS = 512
 _BLOCK = 1 << 16
