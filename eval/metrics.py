@@ -25,6 +25,7 @@ METRICS: dict[str, Metric] = {
 
 _WITH_ARGUMENT = {
     "mse": "stemwright.eval.embedding.metrics",
+    "mse32": "stemwright.eval.embedding.metrics",
     "fad": "stemwright.eval.embedding.metrics",
 }
 """Metrics of the form `name:argument` -> the module that makes them, imported when one is asked for."""

@@ -69,8 +69,8 @@ class AudioEmbedder(Protocol):
     def facts(self) -> EmbedderFacts:
         """What there is to know of it."""
 
-    def embed(self, samples: FloatArray, sample_rate: int) -> Embedding:
-        """Embed a sound.
+    def embed(self, samples: FloatArray, sample_rate: int) -> FloatArray:
+        """Embed a sound; `as_stored` rounds the result to `facts.precision`.
 
         Parameters
         ----------
@@ -81,8 +81,8 @@ class AudioEmbedder(Protocol):
 
         Returns
         -------
-        Embedding
-            float16, or what `facts.precision` says, shape=(frames, E), at least one frame.
+        FloatArray
+            float32, shape=(frames, E), at least one frame.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class EmbedderSession:
         self._runtime = open_plain_graph(graph, choose_device(options.device))
         self._lock = threading.Lock()
 
-    def embed(self, samples: FloatArray, sample_rate: int) -> Embedding:
+    def embed(self, samples: FloatArray, sample_rate: int) -> FloatArray:
         """Embed a sound, see `AudioEmbedder.embed`."""
         manifest = self.manifest
         sound = prepared(mono_of(samples), sample_rate, self.facts.sample_rate, manifest.preparation)
@@ -155,7 +155,7 @@ class EmbedderSession:
             raise ModelFileError(
                 f"{self.facts.name} gives values that are not finite", "verify it, or import it again"
             )
-        return as_stored(frames, manifest.precision)
+        return frames
 
     def close(self) -> None:
         """Free the network's memory."""
@@ -223,11 +223,11 @@ class TaggerEmbedder:
             licence=manifest.licence,
         )
 
-    def embed(self, samples: FloatArray, sample_rate: int) -> Embedding:
+    def embed(self, samples: FloatArray, sample_rate: int) -> FloatArray:
         """Embed a sound, see `AudioEmbedder.embed`."""
         facts = self.facts
         sound = prepared(mono_of(samples), sample_rate, facts.sample_rate, facts.preparation)
-        return as_stored(self._tagger.patch_embeddings(sound), facts.precision)
+        return self._tagger.patch_embeddings(sound)
 
     def close(self) -> None:
         """Free the network's memory."""

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stemwright.core.errors import OptionError
+from stemwright.service.cli.eval_fad import fad
 from stemwright.service.cli.eval_run import run
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -17,6 +18,7 @@ def evaluate() -> None:
 
 
 app.command()(run)
+app.command()(fad)
 
 
 @app.command()
@@ -59,7 +61,7 @@ def score(
 
     Files are paired by name: `vocals.wav` with `vocals.flac`. Metrics: bsseval, bsseval-sources, nsdr, sdr,
     sdri, si-sdr, si-sdr-zero-mean, si-sdri, mrstft, logmel; for speech pesq, pesq-nb, stoi, estoi, dnsmos;
-    mse:EMBEDDER and fad:EMBEDDER. nsdr, sdri and si-sdri are gains over the mixture.
+    mse:EMBEDDER, mse32:EMBEDDER and fad:EMBEDDER. nsdr, sdri and si-sdri are gains over the mixture.
 
     Of bsseval the table gives medians over the frames; a frame in which any reference or estimate is silent
     counts for none of the stems. Values are those of museval 0.4.1, but for SIR and SAR where the
