@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from stemwright.core.errors import OptionError
+from stemwright.training.augmentation.batch import augmented
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch, batches
 from stemwright.training.data.examples import Source
@@ -55,14 +56,20 @@ def open_sources(config: TrainConfig, task: Task) -> Sources:
 
 
 def feed(config: TrainConfig, source: Source, start: int, place: Place) -> Generator[Batch]:
-    """Give this process's part of the batches from step `start` on."""
-    share = place.share(config.loop.batch)
-    yield from batches(
+    """Give this process's part of the batches from step `start` on, on its device, augmented."""
+    from stemwright.training.data.opening import augmentation_of
+
+    loop = config.loop
+    share = place.share(loop.batch)
+    rules = augmentation_of(config.data.train, source.sample_rate)
+    for batch in batches(
         source,
-        seed=config.loop.seed,
+        seed=loop.seed,
         batch_size=share,
         start_step=start,
         first_index=place.rank * share,
-        workers=config.loop.workers,
+        workers=loop.workers,
         pin=place.device.type == "cuda",
-    )
+    ):
+        moved = batch.to(place.device)
+        yield moved if rules is None else augmented(moved, rules, seed=loop.seed, rank=place.rank)

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stemwright.core.errors import OptionError
+from stemwright.training.augmentation.batch_rules import BatchRules
+from stemwright.training.augmentation.repitching import RepitchRules
 from stemwright.training.data.anchors import AnchorRules
 from stemwright.training.data.events import EventPairs, EventRules
 from stemwright.training.data.examples import Source
@@ -77,6 +79,7 @@ class SpeechTable(_OnePack):
     level_db: _Range = (-26.0, -26.0)
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     pools: tuple[str, ...] = ()
+    speeds: tuple[float, ...] = (1.0,)
     noise: Path | None = None
     noise_layout: Layout | None = None
     noise_db: _Range = (5.0, 20.0)
@@ -91,12 +94,19 @@ class ListedTable(_OnePack):
 
 
 class SongTable(_OnePack):
-    """Segments of songs; `targets` names each target's stems, the rest as in `SongRules`."""
+    """Segments of songs, as in `SongRules`.
+
+    targets
+        Names of the targets, each with its stems.
+    repitch
+        Share of the examples whose pitch and tempo are changed.
+    """
 
     kind: Literal["songs"]
     targets: dict[str, tuple[str, ...]] | None = None
     remix: _Share = 0.0
     normalise: bool = False
+    repitch: _Share = 0.0
 
 
 class EventTable(_OnePack):
@@ -127,6 +137,19 @@ class _Several(_Table):
 
 class _Either(_Table):
     table: _OneTable
+
+
+class AugmentTable(_Table):
+    """What is changed about the stems of a batch of songs: `BatchRules`, the shift in seconds.
+
+    The table `augment` beside the data's own settings. `shift_s` makes what is read longer by so much.
+    """
+
+    shift_s: Annotated[float, Field(ge=0)] = 0.0
+    flip_sign: bool = False
+    swap_channels: bool = False
+    gain: _Range | None = None
+    remix_group: Annotated[int, Field(ge=0)] = 0
 
 
 class Shape(_Table):
@@ -173,10 +196,37 @@ def open_source(
     ResourceError
         No room for a pack.
     """
-    shape = Shape(sample_rate=sample_rate, channels=channels, samples=samples, batch=batch)
-    tables = _tables(settings)
+    augment = augmentation_of(settings, sample_rate)
+    longer = 0 if augment is None else augment.shift
+    shape = Shape(sample_rate=sample_rate, channels=channels, samples=samples + longer, batch=batch)
+    tables = _tables({name: value for name, value in settings.items() if name != "augment"})
+    if augment is not None and not all(isinstance(table, SongTable) for table in tables):
+        raise OptionError("only songs are augmented by stem", "leave the table augment out")
     sources = [_open(table, shape, cache, progress) for table in tables]
     return sources[0] if len(sources) == 1 else Mixed(sources, [table.weight for table in tables])
+
+
+def augmentation_of(settings: Mapping[str, Any], sample_rate: int) -> BatchRules | None:
+    """Return what is changed about the stems of a batch, by the table `augment`; None where there is none.
+
+    Raises
+    ------
+    OptionError
+        A setting that there is not.
+    """
+    if "augment" not in settings:
+        return None
+    try:
+        table = AugmentTable.model_validate(settings["augment"])
+    except ValidationError as error:
+        raise _told(error, "augment") from error
+    return BatchRules(
+        shift=round(table.shift_s * sample_rate),
+        flip_sign=table.flip_sign,
+        swap_channels=table.swap_channels,
+        gain=table.gain,
+        remix_group=table.remix_group,
+    )
 
 
 def _tables(settings: Mapping[str, Any]) -> tuple[SpeechTable | ListedTable | SongTable | EventTable, ...]:
@@ -210,6 +260,7 @@ def _open(
             level_db=table.level_db,
             weights=table.weights,
             pools=frozenset(table.pools),
+            speeds=table.speeds,
             noise_db=table.noise_db,
             noise_share=table.noise_share,
         )
@@ -224,6 +275,7 @@ def _open(
             samples=shape.samples,
             remix=table.remix,
             normalise=table.normalise,
+            repitch=RepitchRules(share=table.repitch) if table.repitch else None,
             channels=shape.channels,
         )
         return Songs(songs, rules)
@@ -245,13 +297,13 @@ def _open(
     )
 
 
-def _told(error: ValidationError) -> OptionError:
+def _told(error: ValidationError, section: str = "") -> OptionError:
     first = error.errors(include_url=False)[0]
-    kind = next((str(part) for part in first["loc"] if part in _TABLES), "")
+    kind = section or next((str(part) for part in first["loc"] if part in _TABLES), "")
     place = [str(part) for part in first["loc"] if part != "table" and part not in _TABLES]
     name = ".".join(place)
     if first["type"] == "extra_forbidden":
-        models = [_TABLES[kind]] if kind else [_Several]
+        models = [AugmentTable if section else _TABLES[kind]] if kind else [_Several]
         known = list(dict.fromkeys(field for model in models for field in model.model_fields))
         near = get_close_matches(place[-1], known, n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}"

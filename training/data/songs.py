@@ -9,11 +9,13 @@ import numpy.typing as npt
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InputError
+from stemwright.training.augmentation.repitching import RepitchDraw, RepitchRules, apply_repitch, draw_repitch
 from stemwright.training.data import draws
 from stemwright.training.data.examples import Example
 from stemwright.training.data.pack import Pack
 
 _STD_FLOOR = 1e-8
+_VOICES = frozenset(("vocals", "singing", "voice"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class SongRules:
         Share of the examples whose stems come from songs and places of their own.
     normalise
         Divide by the standard deviation of the song's mixture, its mean taken off, as Demucs is trained.
+    repitch
+        Change pitch and tempo of some examples; None changes none.
     channels
         2, or 1: of packs with two channels one of them by chance (their mean would cancel what is panned).
     """
@@ -41,6 +45,7 @@ class SongRules:
     samples: int | None = None
     remix: float = 0.0
     normalise: bool = False
+    repitch: RepitchRules | None = None
     channels: int | None = None
 
 
@@ -68,6 +73,8 @@ class Songs:
         if self.rules.channels == 2 and pack.channels == 1:
             raise InputError(f"the pack {pack.folder} has one channel", "pack the songs with --channels 2")
         self._frames = self.rules.samples or round(self.rules.seconds * pack.sample_rate)
+        repitch = self.rules.repitch
+        self._needed = repitch.samples_needed(self._frames) if repitch else self._frames
         roles = sorted({one.role for one in pack.recordings})
         self._targets = dict(self.rules.targets or {role: (role,) for role in roles})
         self._check()
@@ -88,11 +95,23 @@ class Songs:
         one_song = rng.random() >= self.rules.remix
         channel = int(rng.integers(2))  # drawn in any case, so that no option shifts the draws behind it
         song, start = self._place(rng)
+        repitch = RepitchDraw()
+        if self.rules.repitch is not None:
+            repitch = draw_repitch(self.rules.repitch, seed=seed, step=step, index=index)
         targets = []
-        for stems in self._targets.values():
+        for name, stems in self._targets.items():
             if not one_song:
                 song, start = self._place(rng)
-            targets.append(self._target(song, stems, start, channel))
+            target = self._target(song, stems, start, channel)
+            if self.rules.repitch is not None:
+                target = apply_repitch(
+                    target,
+                    repitch,
+                    sample_rate=self.sample_rate,
+                    length=self._frames,
+                    voice=name in _VOICES,
+                )
+            targets.append(target)
         stacked = np.stack(targets)
         return Example(mixture=stacked.sum(axis=0), targets=stacked)
 
@@ -120,14 +139,14 @@ class Songs:
 
     def _place(self, rng: np.random.Generator) -> tuple[str, int]:
         which = draws.weighted(rng.random(), self._bounds)
-        last = self._lengths[which] - self._frames
+        last = self._lengths[which] - self._needed
         start = int(rng.integers(last + 1)) if last >= 0 else 0  # a shorter song ends in silence
         return self._names[which], start
 
     def _target(self, song: str, stems: Sequence[str], start: int, channel: int) -> FloatArray:
-        total = self.pack.read(self._songs[song][stems[0]], start, self._frames)
+        total = self.pack.read(self._songs[song][stems[0]], start, self._needed)
         for stem in stems[1:]:
-            total += self.pack.read(self._songs[song][stem], start, self._frames)
+            total += self.pack.read(self._songs[song][stem], start, self._needed)
         if self.rules.channels == 1 and self.pack.channels == 2:
             total = total[channel : channel + 1]
         if self.rules.normalise:

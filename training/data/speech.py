@@ -6,6 +6,7 @@ The rules of WSJ0-2mix (J. Hershey et al., "Deep Clustering", 2016; Y. Luo, N. M
 section III.A): different speakers, levels of speech that differ by -5 to 5 dB, cut to the shorter utterance.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InputError, OptionError
+from stemwright.training.augmentation.stretching import resampled_by
 from stemwright.training.data import draws
 from stemwright.training.data.examples import Example
 from stemwright.training.data.pack import Pack
@@ -45,6 +47,8 @@ class SpeechRules:
     pools
         Folders that hold several unnamed speakers: their short utterances are padded, where a speaker's are
         joined to the length of an example.
+    speeds
+        Factors of speed, one of which is drawn for each voice: (0.9, 1.0, 1.1) makes three speakers of each.
     noise_db
         Range of the voices' level over that of the noise.
     noise_share
@@ -58,6 +62,7 @@ class SpeechRules:
     level_db: tuple[float, float] = (-26.0, -26.0)
     weights: Mapping[str, float] = field(default_factory=dict)
     pools: frozenset[str] = frozenset()
+    speeds: tuple[float, ...] = (1.0,)
     noise_db: tuple[float, float] = (5.0, 20.0)
     noise_share: float = 0.0
 
@@ -133,8 +138,16 @@ class SpeechMixtures:
 
     def _voice(self, rng: np.random.Generator, speaker: str) -> FloatArray:
         """Return a segment of someone's speech at level 1, shape=(1, samples)."""
+        speed = self.rules.speeds[int(rng.integers(len(self.rules.speeds)))]
+        if speed == 1:
+            return self._joined(rng, speaker, self._frames)
+        slower = self._joined(rng, speaker, math.ceil(self._frames * speed) + 1)
+        return resampled_by(slower, speed)[:, : self._frames]
+
+    def _joined(self, rng: np.random.Generator, speaker: str, frames: int) -> FloatArray:
+        """Return so many samples of someone's speech as it was spoken."""
         pieces: list[FloatArray] = []
-        missing = self._frames
+        missing = frames
         while missing > 0:
             piece = self._piece(rng, speaker, missing)
             if speaker in self.rules.pools and piece.shape[1] < missing:
@@ -188,6 +201,8 @@ class SpeechMixtures:
             np.diff(self._bounds, prepend=0)
         ) < (rules.speakers):
             raise OptionError("too few speakers have a weight above 0", "give weights above 0")
+        if not rules.speeds or not all(0.5 <= speed <= 2 for speed in rules.speeds):
+            raise OptionError("speeds of voices must be between 0.5 and 2", "such as 0.9, 1.0, 1.1")
         if rules.noise_share > 0 and self.noise is None:
             raise OptionError("a share of examples with noise needs noises", "give a pack of noises")
         if self.noise is not None and (self.noise.sample_rate, self.noise.channels) != (pack.sample_rate, 1):
