@@ -20,6 +20,7 @@ from stemwright.service.api.problems import install_handlers
 from stemwright.service.api.routes import (
     catalogue,
     detect,
+    evaluations,
     events,
     jobs,
     operation,
@@ -40,7 +41,19 @@ DESCRIPTION = """\
 Recordings go in, stems come out. `POST /v1/jobs` with a file, follow `/v1/jobs/{id}/events`, get
 `/v1/jobs/{id}/stems/vocals`. Every error is a problem document (RFC 9457) with a stable `code`.
 """
-_MODULES = (jobs, separate, detect, uploads, events, results, catalogue, sessions, stream, operation)
+_MODULES = (
+    jobs,
+    separate,
+    detect,
+    evaluations,
+    uploads,
+    events,
+    results,
+    catalogue,
+    sessions,
+    stream,
+    operation,
+)
 _EXPOSED = (
     "Location", "ETag", "Content-Range", "Content-Disposition", "Retry-After", "Upload-Offset",
     "Idempotent-Replayed", "X-Request-ID", "Preference-Applied",

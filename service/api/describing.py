@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from stemwright.service.api.problems import MEDIA_TYPE, FieldProblem, Problem, documented
-from stemwright.service.jobs.model import DetectWish, JobSpec, ProgressEvent
+from stemwright.service.jobs.model import DetectWish, JobSpec, ProgressEvent, ScoreWish
 from stemwright.service.settings import Settings
 
 TAGS = [
@@ -36,10 +36,16 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+_OTHER_WAYS = ("detect", "score")
+"""What other operations ask of a job."""
+_JSON_ONLY = ("references",)
+"""Options that forms cannot say."""
+
+
 def _options() -> dict[str, Any]:
     """Properties of a job's options."""
     schema = JobSpec.model_json_schema()
-    return {name: field for name, field in schema["properties"].items() if name != "detect"}
+    return {name: field for name, field in schema["properties"].items() if name not in _OTHER_WAYS}
 
 
 def _for_forms(properties: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +64,7 @@ def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
 
 
 def _job_body() -> dict[str, Any]:
-    form = _for_forms(_options())
+    form = _for_forms({name: field for name, field in _options().items() if name not in _JSON_ONLY})
     with_file = {
         "file": {**_FILE, "description": "The recording."},
         **form,
@@ -76,7 +82,15 @@ def _job_body() -> dict[str, Any]:
                 "application/json": {
                     "schema": _object({"upload_id": _UPLOAD_ID, **_options()}, ["upload_id"]),
                     "examples": {
-                        "upload": {"value": {"upload_id": "nEcQZr5iQ6C3yR7XyT3q0w", "format": "flac"}}
+                        "upload": {"value": {"upload_id": "nEcQZr5iQ6C3yR7XyT3q0w", "format": "flac"}},
+                        "evaluated": {
+                            "value": {
+                                "upload_id": "nEcQZr5iQ6C3yR7XyT3q0w",
+                                "evaluate": True,
+                                "references": {"vocals": "T4mEj2WqQ5u0pC9sLx8b1g"},
+                                "metrics": ["bsseval", "si-sdr"],
+                            }
+                        },
                     },
                 },
                 "application/x-www-form-urlencoded": {
@@ -127,6 +141,31 @@ UPLOAD_BODY: dict[str, Any] = {
 
 _BODIES: dict[str, type[BaseModel]] = {}
 """Models that only bodies have, which FastAPI does not see; filled while the routes are defined."""
+
+
+def evaluation_body(result: type[BaseModel]) -> dict[str, Any]:
+    """Describe the body of `POST /v1/evaluations`, and what such a job results in."""
+    _BODIES[result.__name__] = result
+    wish = ScoreWish.model_json_schema()["properties"]
+    job = {name: field for name, field in _options().items() if name in ("name", "priority", "webhook_url")}
+    one = {"vocals": "T4mEj2WqQ5u0pC9sLx8b1g"}
+    return {
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": _object({**wish, **job}, []),
+                    "examples": {
+                        "uploads": {
+                            "value": {"references": one, "estimates": {"vocals": "nEcQZr5iQ6C3yR7XyT3q0w"}}
+                        },
+                        "job": {"value": {"references": one, "job_id": "5f0c1f0e6c9b4a0c8f5b3a2d1e0f9a8b"}},
+                    },
+                }
+            },
+        },
+    }
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -205,7 +244,9 @@ def install_openapi(app: FastAPI, settings: Settings) -> None:
                 servers=app.servers or None,
             )
             schemas = document["components"]["schemas"]
-            schemas |= {name: model.model_json_schema() for name, model in _BODIES.items()}
+            for name, model in _BODIES.items():
+                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= {**schema.pop("$defs", {}), name: schema}
             schemas["NewUpload"]["properties"]["size"]["maximum"] = settings.max_upload_bytes
             app.openapi_schema = _completed(document, keys_required=settings.keys_required)
         return app.openapi_schema

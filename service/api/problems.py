@@ -28,7 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger(__name__)
 _MAX_SHOWN = 200
 # What pydantic says of where a field is, and its sender does not know.
-_PLACES = ("body", "query", "path", "header", "detect")
+_PLACES = ("body", "query", "path", "header", "detect", "score")
 
 
 class FieldProblem(BaseModel):

@@ -25,7 +25,8 @@ from stemwright.service.api.uploads import Receiver
 from stemwright.service.jobs.model import JobSpec, Submitted
 
 FILE_FIELDS = ("file", "query_audio")
-_LISTS = ("stems", "query")
+_LISTS = ("stems", "query", "metrics")
+_OTHER_WAYS = {"detect": "/v1/detect", "score": "/v1/evaluations"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
@@ -93,6 +94,29 @@ async def _take(service: Service, caller: Caller, wanted: _Wanted, key: str | No
     )
 
 
+async def submit_evaluation(
+    request: Request, service: Service, caller: Caller, values: dict[str, Any]
+) -> Submitted:
+    """Take a job that only scores; `values` are its fields, its uploads named.
+
+    Raises
+    ------
+    ProblemError, StemwrightError
+        The request cannot be met.
+    """
+    key = _idempotency_key(request)
+    spec = parse_spec(values)
+    if spec.score is None:
+        raise ValueError("an evaluation needs something to score")
+    return await service.board.submit(
+        spec,
+        owner=caller.owner,
+        upload_id=spec.score.first,
+        idempotency_key=key,
+        body_hash=_hash({"values": values, "files": {}}) if key is not None else None,
+    )
+
+
 def _check_labels(labels: tuple[str, ...]) -> None:
     """Refuse a label that no class of sound has, naming the nearest."""
     if labels:
@@ -104,8 +128,9 @@ def _check_labels(labels: tuple[str, ...]) -> None:
 
 def _as_job(values: dict[str, Any]) -> dict[str, Any]:
     """Take the fields as they are."""
-    if "detect" in values:
-        raise ProblemError("invalid", fields={"detect": "is asked by POST /v1/detect"})
+    for name, path in _OTHER_WAYS.items():
+        if name in values:
+            raise ProblemError("invalid", fields={name: f"is asked by POST {path}"})
     return values
 
 

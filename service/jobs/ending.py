@@ -1,15 +1,16 @@
 """Ending jobs before their time, removing them, and beginning them anew."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
 from stemwright.service.errors import ConflictError, GoneError
 from stemwright.service.jobs.database import Database, translated
-from stemwright.service.jobs.model import STAGES, JobStatus
+from stemwright.service.jobs.model import JobSpec, JobStatus, Stage
 from stemwright.service.jobs.reading import job_row
-from stemwright.service.jobs.schema import JOBS, UPLOADS
+from stemwright.service.jobs.schema import JOB_UPLOADS, JOBS, UPLOADS
 from stemwright.service.jobs.submitting import check_limits
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
@@ -72,14 +73,30 @@ def delete_job(
     """
     cancel_job(database, client, settings, job_id, owner)
     with database.writing() as connection:
-        uploads = connection.execute(
-            delete(JOBS).where(JOBS.c.id == job_id).returning(JOBS.c.upload_id, JOBS.c.example_id)
-        ).first()
+        uploads = uploads_of(connection, job_id)
+        connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
     with translated():
         client.delete_workflow(job_id)
     storage.delete_tree(job_prefix(job_id))
-    for upload in filter(None, uploads or ()):
+    for upload in uploads:
         drop_upload(database, storage, upload)
+
+
+def uploads_of(connection: Connection, job_id: str) -> tuple[str, ...]:
+    """Return all uploads that a job was made with and that are there still, each once."""
+    own = connection.execute(select(JOBS.c.upload_id, JOBS.c.example_id).where(JOBS.c.id == job_id)).first()
+    others = connection.execute(select(JOB_UPLOADS.c.upload_id).where(JOB_UPLOADS.c.job_id == job_id))
+    return tuple(dict.fromkeys(filter(None, (*(own or ()), *others.scalars()))))
+
+
+def needs(upload_id: ColumnElement[str] | str) -> ColumnElement[bool]:
+    """Return the condition on a job that it was made with an upload."""
+    others = (
+        select(JOB_UPLOADS.c.job_id)
+        .where(JOB_UPLOADS.c.job_id == JOBS.c.id, JOB_UPLOADS.c.upload_id == upload_id)
+        .correlate(JOBS, UPLOADS)
+    )
+    return or_(JOBS.c.upload_id == upload_id, JOBS.c.example_id == upload_id, others.exists())
 
 
 def drop_upload(database: Database, storage: Storage, upload_id: str) -> bool:
@@ -89,15 +106,13 @@ def drop_upload(database: Database, storage: Storage, upload_id: str) -> bool:
     """
     with database.writing() as connection:
         database.lock(connection, f"upload {upload_id}")
-        needed = select(JOBS.c.id).where(
-            or_(JOBS.c.upload_id == upload_id, JOBS.c.example_id == upload_id),
-            JOBS.c.status != JobStatus.succeeded.value,
-        )
+        needed = select(JOBS.c.id).where(needs(upload_id), JOBS.c.status != JobStatus.succeeded.value)
         if connection.execute(needed.limit(1)).first() is not None:
             return False
         connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload_id))
         for column in (JOBS.c.upload_id, JOBS.c.example_id):
             connection.execute(update(JOBS).where(column == upload_id).values({column: None}))
+        connection.execute(delete(JOB_UPLOADS).where(JOB_UPLOADS.c.upload_id == upload_id))
     storage.delete_tree(upload_prefix(upload_id))
     return True
 
@@ -119,7 +134,8 @@ def retry_job(
             raise ConflictError(
                 f"the job is {row['status']}", "only a job that failed or was cancelled can be retried"
             )
-        wanted = {row["upload_id"], row["example_id"]} - {None}
+        spec = JobSpec.model_validate_json(row["spec"])
+        wanted = {row["upload_id"], spec.query_audio, *spec.uploads} - {None}
         there = select(func.count()).where(UPLOADS.c.id.in_(wanted))
         if row["upload_id"] is None or connection.execute(there).scalar_one() < len(wanted):
             raise GoneError("the recording has expired", "upload it again for a new job")
@@ -145,17 +161,17 @@ def retry_job(
     with translated():
         client.rewind_workflow(
             job_id,
-            start_step=_first_unfinished(client, job_id),
+            start_step=_first_unfinished(client, job_id, spec.stages),
             queue_name=row["queue"],
             queue_partition_key=row["owner"],
         )
 
 
-def _first_unfinished(client: "DBOSClient", job_id: str) -> int:
+def _first_unfinished(client: "DBOSClient", job_id: str, stages: Sequence[Stage]) -> int:
     """Return the number of the step that begins the first stage without a result."""
     done = {step["function_id"]: step for step in client.list_workflow_steps(job_id)}
-    for number, stage in enumerate(STAGES, start=1):
+    for number, stage in enumerate(stages, start=1):
         step = done.get(number)
         if step is None or step["function_name"] != stage or step["error"] is not None:
             return number
-    return len(STAGES)
+    return len(stages)

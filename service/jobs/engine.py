@@ -30,12 +30,9 @@ _LOG = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 _POOL_SIZE = 4
-# Where each stage begins and ends in the fraction of the whole job.
-_SPANS: dict[Stage, tuple[float, float]] = {
-    "probe": (0.0, 0.01),
-    "separate": (0.01, 0.99),
-    "publish": (0.99, 1.0),
-}
+# Where each stage ends in the fraction of the whole job.
+_ENDS: dict[Stage, float] = {"probe": 0.01, "separate": 0.99, "evaluate": 0.99, "publish": 1.0}
+_SEPARATED_BEFORE_SCORES = 0.8
 
 
 class JobFailedError(Exception):
@@ -111,6 +108,7 @@ class JobEngine:
             for name, step in (
                 ("probe", self._probe),
                 ("separate", self._separate),
+                ("evaluate", self._evaluate),
                 ("publish", self._publish),
             )
         }
@@ -158,7 +156,9 @@ class JobEngine:
             return job_id  # it ended between being queued again and now
         with self._working_on(attempt), self._workshop.bench(attempt) as bench:
             self._steps["probe"](bench)
-            made = self._steps["separate"](bench)
+            made = self._steps["separate"](bench) if "separate" in attempt.spec.stages else None
+            if "evaluate" in attempt.spec.stages:
+                made = self._steps["evaluate"](bench, made)
             self._steps["publish"](attempt, made)
         return job_id
 
@@ -180,7 +180,7 @@ class JobEngine:
         attempt = bench.attempt
         with self._failing(attempt):
             facts = self._stage(attempt, "probe", lambda *_: self._workshop.probe(bench))
-            self._ledger.tell(attempt, "probe", _SPANS["probe"][1], duration_s=facts["seconds"])
+            self._ledger.tell(attempt, "probe", _span(attempt, "probe")[1], duration_s=facts["seconds"])
             return facts
 
     def _separate(self, bench: Bench) -> dict[str, Any]:
@@ -189,12 +189,23 @@ class JobEngine:
             made = self._stage(
                 attempt, "separate", lambda gauge, cancel: self._workshop.separate(bench, gauge, cancel)
             )
-            end = _SPANS["separate"][1]
+            end = _span(attempt, "separate")[1]
             self._ledger.tell(attempt, "separate", end, kept=attempt.run, duration_s=made["seconds"])
             return made
 
+    def _evaluate(self, bench: Bench, separated: dict[str, Any] | None) -> dict[str, Any]:
+        attempt = bench.attempt
+        with self._failing(attempt, keep=True):
+            made = self._stage(
+                attempt,
+                "evaluate",
+                lambda gauge, cancel: self._workshop.evaluate(bench, separated, gauge, cancel),
+            )
+            self._ledger.tell(attempt, "evaluate", _span(attempt, "evaluate")[1], duration_s=made["seconds"])
+            return made
+
     def _publish(self, attempt: Attempt, made: dict[str, Any]) -> None:
-        with self._failing(attempt):
+        with self._failing(attempt, keep=True):
             self._stage(attempt, "publish", lambda *_: self._workshop.publish(attempt, made))
             self._ledger.succeed(attempt, stems=made["stems"], result=made["result"])
             _LOG.info(
@@ -211,7 +222,7 @@ class JobEngine:
 
     def _stage(self, attempt: Attempt, stage: Stage, work: Callable[..., T]) -> T:
         """Do a stage while telling how far it is; that telling is also what stops it."""
-        begin, end = _SPANS[stage]
+        begin, end = _span(attempt, stage)
         told: list[float] = []
 
         def beat(part: float) -> None:
@@ -228,15 +239,18 @@ class JobEngine:
         return watched(work, beat, every_s=BEAT_S)
 
     @contextlib.contextmanager
-    def _failing(self, attempt: Attempt) -> Iterator[None]:
-        """Write a failure to the job's row, or leave quietly where the job is not ours any more."""
+    def _failing(self, attempt: Attempt, *, keep: bool = False) -> Iterator[None]:
+        """Write a failure to the job's row, or leave quietly where the job is not ours any more.
+
+        With `keep` the files stay: `separate` has ended, and whoever goes on needs what it made.
+        """
         try:
             yield
         except SupersededError:
-            self._drop(attempt)
+            self._drop(attempt, keep=keep)
             raise
         except StemwrightError as error:
-            self._fail(attempt, error)
+            self._fail(attempt, error, keep=keep)
         except Exception as error:
             _LOG.exception("job %s: unforeseen", attempt.job_id)
             cause = " ".join(str(error).split())
@@ -246,22 +260,35 @@ class JobEngine:
                     f"unexpected {type(error).__name__}" + (f": {cause}" if cause else ""),
                     "tell the operator the id of the job",
                 ),
+                keep=keep,
             )
         except BaseException:  # DBOS: cancelled, or taken over
-            self._drop(attempt)
+            self._drop(attempt, keep=keep)
             raise
 
-    def _fail(self, attempt: Attempt, error: StemwrightError) -> None:
-        self._drop(attempt)
+    def _fail(self, attempt: Attempt, error: StemwrightError, *, keep: bool) -> None:
+        self._drop(attempt, keep=keep)
         self._ledger.fail(attempt, error)
         _LOG.info("job %s failed: %s", attempt.job_id, error.message)
         raise JobFailedError(error.code) from None
 
-    def _drop(self, attempt: Attempt) -> None:
+    def _drop(self, attempt: Attempt, *, keep: bool) -> None:
+        if keep:
+            return
         try:
             self._workshop.drop_attempt(attempt)
         except BusyError as error:
             _LOG.warning("job %s: files are left to the sweeper: %s", attempt.job_id, error.message)
+
+
+def _span(attempt: Attempt, stage: Stage) -> tuple[float, float]:
+    """Where a stage begins and ends in the fraction of the whole job."""
+    stages = attempt.spec.stages
+    ends = {one: _ENDS[one] for one in stages}
+    if "separate" in ends and "evaluate" in ends:
+        ends["separate"] = _SEPARATED_BEFORE_SCORES
+    place = stages.index(stage)
+    return (ends[stages[place - 1]] if place else 0.0), ends[stage]
 
 
 def _function(method: Callable[..., Any]) -> Callable[..., Any]:

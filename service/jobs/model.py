@@ -7,16 +7,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stemwright.core.errors import OptionError
+from stemwright.eval.metric_names import check_metric_names
 
 Container = Literal["wav", "flac", "mp3", "ogg", "m4a", "stem.mp4"]
 BitDepth = Literal["16", "24", "32f"]
 ClipMode = Literal["shared", "clamp", "float"]
-Stage = Literal["probe", "separate", "publish"]
+Stage = Literal["probe", "separate", "evaluate", "publish"]
 """Stages of a job in their order; each is durable before the next begins."""
 
-STAGES: tuple[Stage, ...] = ("probe", "separate", "publish")
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Metric = Annotated[str, Field(min_length=1, max_length=100)]
+StemUploads = Annotated[dict[Name, Id], Field(min_length=1, max_length=32)]
+"""Uploads by the name of their stem."""
 
 
 class _Model(BaseModel):
@@ -31,6 +35,56 @@ class DetectWish(_Model):
         default=None, ge=1, le=6, description="Tell of the active branches of this level of the ontology."
     )
     threshold: float = Field(default=0.2, ge=0, le=1, description="Probability from which a class is active.")
+
+
+class ScoreWish(_Model):
+    """Estimates to score against references; nothing is separated.
+
+    Raises
+    ------
+    OptionError
+        Neither or both of two ways to name the references, or the estimates; an unknown metric.
+    """
+
+    references: StemUploads | None = Field(default=None, description="Upload of each true stem.")
+    stem_mp4: Id | None = Field(
+        default=None, description="Upload of a MUSDB18 `.stem.mp4`, in place of references and mixture."
+    )
+    estimates: StemUploads | None = Field(default=None, description="Upload of each estimate.")
+    job_id: Id | None = Field(
+        default=None, description="A job of yours that has succeeded, whose stems are the estimates."
+    )
+    mixture: Id | None = Field(
+        default=None, description="Upload of the mixture; the sum of the references if there is none."
+    )
+    any_order: bool = Field(
+        default=False, description="The estimates are equals, each belongs to the reference it fits best."
+    )
+    metrics: tuple[Metric, ...] = Field(
+        default=(), max_length=20, description="As in `stemwright eval score`; bsseval if there are none."
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if (self.references is None) == (self.stem_mp4 is None):
+            raise OptionError("the true stems are to be named in one way", "give references or stem_mp4")
+        if (self.estimates is None) == (self.job_id is None):
+            raise OptionError("the estimates are to be named in one way", "give estimates or job_id")
+        if self.stem_mp4 is not None and self.mixture is not None:
+            raise OptionError("a .stem.mp4 has its mixture inside", "leave mixture out")
+        check_metric_names(self.metrics)
+        return self
+
+    @property
+    def first(self) -> str:
+        """The upload that stands for the job's recording."""
+        return self.stem_mp4 or next(iter((self.references or {}).values()))
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """All uploads that are needed, the first included."""
+        named = (*(self.references or {}).values(), *(self.estimates or {}).values())
+        return tuple(dict.fromkeys(filter(None, (self.stem_mp4, self.mixture, *named))))
 
 
 class JobSpec(_Model):
@@ -66,9 +120,24 @@ class JobSpec(_Model):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of the shifts.")
     overlap: float | None = Field(default=None, ge=0, lt=1, description="Overlap of chunks.")
     lyrics: bool = Field(default=False, description="Transcribe the vocals (not in this version).")
-    evaluate: bool = Field(default=False, description="Score the stems (not in this version).")
+    evaluate: bool = Field(
+        default=False,
+        description="Score the stems too, against `references`, or those in an upload of MUSDB18's"
+        " `.stem.mp4`; the scores are the result's `evaluation`.",
+    )
+    references: StemUploads | None = Field(
+        default=None, description="Upload of each true stem, for `evaluate`; in JSON bodies only."
+    )
+    metrics: tuple[Metric, ...] = Field(
+        default=(),
+        max_length=20,
+        description="For `evaluate`, as in `stemwright eval score`; bsseval if there are none.",
+    )
     detect: DetectWish | None = Field(
         default=None, description="Only hear which sounds there are; `POST /v1/detect` makes such jobs."
+    )
+    score: ScoreWish | None = Field(
+        default=None, description="Only score estimates; `POST /v1/evaluations` makes such jobs."
     )
     priority: int = Field(default=5, ge=1, le=9, description="Among the caller's own jobs; 1 comes first.")
     webhook_url: Annotated[str, Field(max_length=2000)] | None = Field(
@@ -83,14 +152,37 @@ class JobSpec(_Model):
         for wrong, message, remedy in self._contradictions():
             if wrong:
                 raise OptionError(message, remedy)
+        check_metric_names(self.metrics)
         return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that it goes through."""
+        if self.score is not None:
+            return ("probe", "evaluate", "publish")
+        return ("probe", "separate", *(("evaluate",) if self.evaluate else ()), "publish")
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Uploads that it needs beside its recording and its example."""
+        asked = self.score.uploads if self.score is not None else tuple((self.references or {}).values())
+        return tuple(dict.fromkeys(asked))
 
     def _contradictions(self) -> tuple[tuple[bool, str, str], ...]:
         lossless = self.format in ("wav", "flac")
         named = bool(self.query) or self.query_audio is not None
         return (
             (self.lyrics, "lyrics are not in this version", "leave lyrics out"),
-            (self.evaluate, "evaluate is not in this version", "leave evaluate out"),
+            (
+                not self.evaluate and (self.references is not None or bool(self.metrics)),
+                "references and metrics go with evaluate only",
+                "add evaluate, or leave them out",
+            ),
+            (
+                self.evaluate and not lossless,
+                f"scores of {self.format} files would be those of their codec too",
+                "use format wav or flac with evaluate",
+            ),
             (
                 self.two_stems is not None and (self.stems is not None or self.residual),
                 "two_stems leaves no room for stems or residual",

@@ -125,15 +125,27 @@ WEBHOOKS = Table(
     Index("sw_webhook_due", "next_at"),
 )
 
+JOB_UPLOADS = Table(
+    "sw_job_upload",
+    METADATA,
+    Column("job_id", String(40), ForeignKey("sw_job.id", ondelete="CASCADE"), primary_key=True),
+    Column("upload_id", String(40), primary_key=True, index=True, comment="Needed beside the recording."),
+)
+
 VERSION = Table("sw_schema", METADATA, Column("version", Integer, primary_key=True))
 
 
 def _first(connection: Connection) -> None:
-    METADATA.create_all(connection)
+    later = (JOB_UPLOADS,)
+    METADATA.create_all(connection, [table for table in METADATA.sorted_tables if table not in later])
+
+
+def _second(connection: Connection) -> None:
+    JOB_UPLOADS.create(connection)
 
 
 # Number n brings version n - 1 to n. One that was released is never changed: the next one changes the tables.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _second)
 
 
 def migrate(url: str) -> None:

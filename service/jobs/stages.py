@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stemwright.core.audio.encode import OutputFormat
+from stemwright.core.errors import InternalError
 from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
 from stemwright.service.asking import Wishes
@@ -82,6 +83,10 @@ class Workshop:
         """
         recording = bench.recording()
         info = recording.info
+        if bench.attempt.spec.evaluate:
+            from stemwright.service.jobs.evaluating import check_references  # loads what only scores need
+
+            check_references(bench)
         return {"seconds": recording.seconds, "sample_rate": info.sample_rate, "channels": info.channels}
 
     def separate(self, bench: Bench, gauge: Gauge, cancel: CancelToken) -> dict[str, Any]:
@@ -103,6 +108,24 @@ class Workshop:
         stems = self._store(attempt, result, out, gauge, cancel)
         return {"run": attempt.run, "stems": stems, "result": result.as_dict(), "seconds": result.seconds}
 
+    def evaluate(
+        self, bench: Bench, made: dict[str, Any] | None, gauge: Gauge, cancel: CancelToken
+    ) -> dict[str, Any]:
+        """Score what `separate` has made, or what the job names; return it as `separate` does."""
+        from stemwright.service.jobs import evaluating  # loads what only scores need
+
+        attempt, wish = bench.attempt, bench.attempt.spec.score
+        if wish is not None:
+            other = evaluating.estimates_of_job(self.database, wish, attempt.owner)
+            result = evaluating.evaluate_uploads(bench, wish, other, gauge, cancel)
+            return {"run": attempt.run, "stems": [], "result": result, "seconds": result["seconds"]}
+        if made is None:
+            raise InternalError("nothing was separated that could be scored", "report it")
+        any_order = self.engines.interchangeable(attempt.spec.model or "")
+        estimates = evaluating.Estimates.of_result(made["stems"], made["result"], any_order=any_order)
+        scores = evaluating.evaluate_stems(bench, estimates, gauge, cancel)
+        return {**made, "result": {**made["result"], "evaluation": scores}}
+
     def publish(self, attempt: Attempt, made: dict[str, Any]) -> None:
         """Put the result beside the stems; what other attempts left is removed."""
         text = json.dumps({"stems": made["stems"], "result": made["result"]}, ensure_ascii=False)
@@ -111,7 +134,7 @@ class Workshop:
 
     def tidy(self, attempt: Attempt) -> None:
         """Remove the recording of a job that has succeeded, unless another job needs it."""
-        for upload in filter(None, (attempt.upload_id, attempt.spec.query_audio)):
+        for upload in filter(None, {attempt.upload_id, attempt.spec.query_audio, *attempt.spec.uploads}):
             patient(lambda upload=upload: drop_upload(self.database, self.storage, upload), PATIENCE_S)  # type: ignore[misc]
 
     def drop_attempts(self, job_id: str, *, keep: str | None) -> int:

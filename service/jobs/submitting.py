@@ -9,8 +9,9 @@ from sqlalchemy import Connection, RowMapping, func, select
 
 from stemwright.service.errors import BusyError, ConflictError, NotFoundError, ReplayError, TooManyError
 from stemwright.service.jobs.database import Database
-from stemwright.service.jobs.model import JobSpec
-from stemwright.service.jobs.schema import JOBS, UPLOADS
+from stemwright.service.jobs.model import JobSpec, JobStatus
+from stemwright.service.jobs.reading import job_row
+from stemwright.service.jobs.schema import JOB_UPLOADS, JOBS, UPLOADS
 from stemwright.service.jobs.truth import VERSION, WORKFLOW
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
@@ -47,8 +48,10 @@ def submit(
         if earlier is not None:
             return earlier, False
         filename = _complete_upload(connection, wanted.upload_id, wanted.owner)
-        if wanted.spec.query_audio is not None:
-            _complete_upload(connection, wanted.spec.query_audio, wanted.owner)
+        for upload in filter(None, (wanted.spec.query_audio, *wanted.spec.uploads)):
+            _complete_upload(connection, upload, wanted.owner)
+        if wanted.spec.score is not None and wanted.spec.score.job_id is not None:
+            _succeeded_job(connection, wanted.spec.score.job_id, wanted.owner)
         check_limits(connection, settings, wanted.owner, wanted.duration_s)
         guard_free_space(storage, 0, least_free=settings.min_free_bytes)
         job_id = uuid.uuid4().hex
@@ -72,6 +75,11 @@ def submit(
                 updated_at=now,
             )
         )
+        if wanted.spec.uploads:
+            connection.execute(
+                JOB_UPLOADS.insert(),
+                [{"job_id": job_id, "upload_id": upload} for upload in wanted.spec.uploads],
+            )
         if webhook is not None:
             order(connection, job_id, webhook)
         client.enqueue_in_transaction(
@@ -135,6 +143,13 @@ def _earlier(connection: Connection, wanted: Submission) -> RowMapping | None:
             "this Idempotency-Key came with another request before", "use a new key for a new request"
         )
     return row
+
+
+def _succeeded_job(connection: Connection, job_id: str, owner: str) -> None:
+    """Check that there are stems to score."""
+    status = job_row(connection, job_id, owner)["status"]
+    if status != JobStatus.succeeded:
+        raise ConflictError(f"the job is {status}", "score a job that has succeeded")
 
 
 def _complete_upload(connection: Connection, upload_id: str, owner: str) -> str:

@@ -4,11 +4,11 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, select
 
 from stemwright.service.errors import NotFoundError
 from stemwright.service.jobs.database import Database
-from stemwright.service.jobs.ending import delete_job, drop_upload
+from stemwright.service.jobs.ending import delete_job, drop_upload, needs, uploads_of
 from stemwright.service.jobs.model import JobStatus
 from stemwright.service.jobs.schema import JOBS, SESSIONS, UPLOADS
 from stemwright.service.jobs.views import FINAL, UNFINISHED
@@ -68,6 +68,7 @@ class Sweeper:
             row = connection.execute(
                 select(JOBS).where(JOBS.c.id == job_id, JOBS.c.status.in_(FINAL))
             ).first()
+            uploads = uploads_of(connection, job_id)
         if row is None:
             return 0
         others = [run for run in runs if run != row.kept]
@@ -75,7 +76,6 @@ class Sweeper:
             self._storage.delete_tree(attempt_prefix(job_id, "separate", run))
         if row.status != JobStatus.succeeded:
             return len(others)
-        uploads = [upload for upload in (row.upload_id, row.example_id) if upload is not None]
         return len(others) + sum(drop_upload(self._database, self._storage, upload) for upload in uploads)
 
     def sweep_scratch(self, living: Collection[str]) -> int:
@@ -122,10 +122,7 @@ class Sweeper:
                 return removed
 
     def _expired_uploads(self) -> int:
-        needed = select(JOBS.c.upload_id).where(
-            or_(JOBS.c.upload_id == UPLOADS.c.id, JOBS.c.example_id == UPLOADS.c.id),
-            JOBS.c.status.in_(UNFINISHED),
-        )
+        needed = select(JOBS.c.id).where(needs(UPLOADS.c.id), JOBS.c.status.in_(UNFINISHED))
         with self._database.writing() as connection:
             expired = (
                 connection.execute(

@@ -21,7 +21,7 @@ WORKFLOW = "separate"
 STREAM = "progress"
 # Jobs are taken by workers of this very version: to be raised when the steps or their order change, and old
 # workers kept until their jobs are done.
-VERSION = "jobs-1"
+VERSION = "jobs-2"
 _AT_A_TIME = 500
 _ACTIVE = ("ENQUEUED", "PENDING", "DELAYED")
 

@@ -110,6 +110,12 @@ class WarmEngines:
         asker = Asker(wishes, (installed,), options=self._options, store=self._store)
         return asker.options(options, recording)
 
+    def interchangeable(self, model: str) -> bool:
+        """Whether the stems of a model are equals, such as speakers; raises what `engine` does."""
+        installed = open_model(model, self._store)
+        parts = (part.manifest for part in installed.parts)
+        return any(manifest.stem_kind == "interchangeable" for manifest in parts)
+
     def tagger(self, name: str) -> TaggerSession:
         """Return a tagger, which stays open: it is small beside a model.
 
