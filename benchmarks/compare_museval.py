@@ -2,11 +2,11 @@
 
     python benchmarks/compare_museval.py SONG... --museval-python venv/bin/python [--minutes 1 2 5]
 
-SONG is a folder with one file per stem (MUSDB18-HQ's form); several are joined, and repeated until the track
-is long enough. Estimates are made of them: each stem filtered, with some of the others and some noise. museval
-0.4.1 is a package of your own in an environment of its own (it wants ffmpeg on the PATH when it is imported);
-its time is that of the scoring alone, from arrays, ours that of reading the files too. Each runs in a process
-of its own, one after the other.
+SONG is a folder with one file per stem (MUSDB18-HQ's form); several are joined, and repeated until the
+track is long enough. Estimates are made of them: each stem filtered, with some of the others and some noise.
+museval 0.4.1 is a package of your own in an environment of its own (it wants ffmpeg on the PATH when it is
+imported); its time is that of the scoring alone, from arrays, ours that of reading the files too. Each runs
+in a process of its own, one after the other.
 """
 
 import argparse
