@@ -102,8 +102,14 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     root.setLevel(level.upper())
     logging.getLogger("stemwright").setLevel(root.level)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "dbos"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = []
-        logger.propagate = True
+        adopted_logger(name)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def adopted_logger(name: str) -> logging.Logger:
+    """Return the logger of a library that has given it a form of its own, which it loses."""
+    logger = logging.getLogger(name)
+    logger.handlers[:] = []
+    logger.propagate = True
+    return logger

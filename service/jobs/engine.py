@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stemwright.core.errors import InternalError, StemwrightError
+from stemwright.core.errors import InternalError, StemwrightError, UserError
 from stemwright.service.errors import BusyError
 from stemwright.service.jobs.bench import Bench
 from stemwright.service.jobs.database import Database
@@ -20,7 +20,7 @@ from stemwright.service.jobs.model import Stage
 from stemwright.service.jobs.stages import Workshop
 from stemwright.service.jobs.truth import APPLICATION, STREAM, VERSION, WORKFLOW
 from stemwright.service.jobs.watching import watched
-from stemwright.service.logs import set_job_id
+from stemwright.service.logs import adopted_logger, set_job_id
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -102,6 +102,8 @@ class JobEngine:
                 "log_level": "WARNING",
             }
         )
+        logger = adopted_logger("dbos")
+        logger.addFilter(_not_told_yet)
         self._write_stream: Callable[[dict[str, Any]], None] = lambda value: DBOS.write_stream(STREAM, value)
         self._steps = {
             name: DBOS.step(name=name, retries_allowed=False)(_function(step))
@@ -252,16 +254,7 @@ class JobEngine:
         except StemwrightError as error:
             self._fail(attempt, error, keep=keep)
         except Exception as error:
-            _LOG.exception("job %s: unforeseen", attempt.job_id)
-            cause = " ".join(str(error).split())
-            self._fail(
-                attempt,
-                InternalError(
-                    f"unexpected {type(error).__name__}" + (f": {cause}" if cause else ""),
-                    "tell the operator the id of the job",
-                ),
-                keep=keep,
-            )
+            self._fail(attempt, _unforeseen(error), keep=keep)
         except BaseException:  # DBOS: cancelled, or taken over
             self._drop(attempt, keep=keep)
             raise
@@ -269,7 +262,10 @@ class JobEngine:
     def _fail(self, attempt: Attempt, error: StemwrightError, *, keep: bool) -> None:
         self._drop(attempt, keep=keep)
         self._ledger.fail(attempt, error)
-        _LOG.info("job %s failed: %s", attempt.job_id, error.message)
+        if isinstance(error, UserError):
+            _LOG.info("job %s failed: %s (%s)", attempt.job_id, error.message, error.remedy)
+        else:
+            _LOG.error("job %s failed: %s", attempt.job_id, error.message, exc_info=error)
         raise JobFailedError(error.code) from None
 
     def _drop(self, attempt: Attempt, *, keep: bool) -> None:
@@ -289,6 +285,21 @@ def _span(attempt: Attempt, stage: Stage) -> tuple[float, float]:
         ends["separate"] = _SEPARATED_BEFORE_SCORES
     place = stages.index(stage)
     return (ends[stages[place - 1]] if place else 0.0), ends[stage]
+
+
+def _unforeseen(error: Exception) -> InternalError:
+    cause = " ".join(str(error).split())
+    failure = InternalError(
+        f"unexpected {type(error).__name__}" + (f": {cause}" if cause else ""),
+        "tell the operator the id of the job",
+    )
+    failure.__cause__ = error
+    return failure
+
+
+def _not_told_yet(record: logging.LogRecord) -> bool:
+    """Pass what DBOS logs, but for the end of jobs that this module has told of in a line of its own."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], JobFailedError | SupersededError)
 
 
 def _function(method: Callable[..., Any]) -> Callable[..., Any]:

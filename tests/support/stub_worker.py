@@ -19,6 +19,7 @@ from stemwright.models.separation.separator import Separator
 from stemwright.service.asking import Wishes
 from stemwright.service.jobs.warm import WarmEngines
 from stemwright.service.jobs.worker import Worker, run_worker
+from stemwright.service.logs import configure_logs
 from stemwright.service.settings import load_settings
 from stemwright.service.tracks import Engine, TrackOptions
 from tests.support.fake_sessions import FakeSession, fake_manifest, fake_member
@@ -68,6 +69,7 @@ def _separator(model: str) -> Separator:
 def main() -> None:
     """Run a worker with these engines; settings come from the environment."""
     settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
     engines = StubEngines(Path("/nowhere"), device="cpu", precision="float32", most=8)
     run_worker(Worker(settings, settings.queues[0], engines=engines), once="--once" in sys.argv)
 

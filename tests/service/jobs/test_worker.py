@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,13 @@ def test_a_fault_fails_the_job_and_not_the_worker(service: Service) -> None:
     assert (unusable.status, unusable.error.code) == (JobStatus.failed, "unusable_input")
     assert service.job(good).status == JobStatus.succeeded
     assert service.attempts(broken) == ()
+    log = [json.loads(line) for line in (service.folder / "worker-0.log").read_text().splitlines()]
+    told = {job: [line for line in log if line.get("job_id") == job] for job in (broken, bad, good)}
+    (ours,), (theirs,), (fine,) = told.values()
+    assert "a fault that nobody foresaw" in ours["traceback"]
+    assert unusable.error.remedy and unusable.error.remedy in theirs["message"]
+    assert [line for line in log if "traceback" in line] == [ours]
+    assert "succeeded" in fine["message"]
 
 
 def test_a_killed_worker_s_job_goes_on_behind_the_last_finished_stage(service: Service) -> None:
