@@ -39,6 +39,10 @@ class EventRules:
         Share of the examples that are asked for as a served model is, by a class: the probabilities of all
         classes outside its branch are zero, and the others up to 20 dB smaller, since what a tagger hears of
         a sound in a mixture is fainter.
+    snr_db
+        The target's energy over the partner's is uniform in +-snr_db; the paper's is 0.
+    level_db
+        Range of a gain of the whole example, so that a network learns no level.
     samples
         Length of an example; None is that of the pack's anchors, and no other is possible: conditions belong
         to whole anchors.
@@ -47,6 +51,8 @@ class EventRules:
     batch_size: int = 16
     condition: Condition = "probabilities"
     asked_share: float = 0.0
+    snr_db: float = 0.0
+    level_db: tuple[float, float] = (0.0, 0.0)
     samples: int | None = None
 
 
@@ -128,23 +134,24 @@ class EventPairs:
         return {label: tuple(found[label]) for label in sorted(found)}
 
     def example(self, seed: int, step: int, index: int) -> Example:
-        """Draw a pair; the targets have shape=(1, channels, samples), the mixture is at 0 dB.
+        """Draw a pair; the targets have shape=(1, channels, samples).
 
         An index behind the batch is one of a later step.
         """
         size = self.rules.batch_size
         step, index = step + index // size, index % size
         first, second = (self._drawn(seed, step * size + place) for place in (index, (index + 1) % size))
-        made = self.pair(first, second)
         rng = draws.generator(seed, "asked", step, index)
-        if rng.random() >= self.rules.asked_share:
-            return made
-        return replace(made, condition=self.asked(first, float(_FAINTEST ** rng.random())))
+        by_class, share = rng.random() < self.rules.asked_share, float(_FAINTEST ** rng.random())
+        over = rng.uniform(-self.rules.snr_db, self.rules.snr_db)
+        made = self.pair(first, second, snr_db=over, gain_db=rng.uniform(*self.rules.level_db))
+        return replace(made, condition=self.asked(first, share)) if by_class else made
 
-    def pair(self, target: int, partner: int) -> Example:
-        """Mix two anchors, by their numbers."""
-        wanted, other = self.segment(target), self.segment(partner)
-        mixture = wanted + other * np.float32(matched_gain(wanted, other))
+    def pair(self, target: int, partner: int, *, snr_db: float = 0.0, gain_db: float = 0.0) -> Example:
+        """Mix two anchors, by their numbers; `snr_db` is the target's energy over the partner's."""
+        gain = np.float32(10 ** (gain_db / 20))
+        wanted, other = self.segment(target) * gain, self.segment(partner) * gain
+        mixture = wanted + other * np.float32(matched_gain(wanted, other) * 10 ** (-snr_db / 20))
         return Example(mixture=mixture, targets=wanted[None], condition=self.condition(target))
 
     def segment(self, anchor: int) -> FloatArray:

@@ -115,6 +115,8 @@ class EventTable(_OnePack):
     kind: Literal["events"]
     condition: Literal["probabilities", "embedding"] = "probabilities"
     asked_share: _Share = 0.0
+    snr_db: Annotated[float, Field(ge=0)] = 0.0
+    level_db: _Range = (0.0, 0.0)
     tagger: str = "yamnet"
     per_clip: Annotated[int, Field(ge=1)] = 1
     classes: dict[str, str] = {}
@@ -292,6 +294,8 @@ def _open(
             batch_size=shape.batch,
             condition=table.condition,
             asked_share=table.asked_share,
+            snr_db=table.snr_db,
+            level_db=table.level_db,
             samples=shape.samples,
         ),
     )

@@ -87,6 +87,22 @@ def test_a_share_of_the_examples_is_asked_for_by_class(events: Pack) -> None:
     assert 0.85 < max(shares) <= 1
 
 
+def test_levels_are_drawn(events: Pack) -> None:
+    source = EventPairs(events, EventRules(batch_size=2, snr_db=6.0, level_db=(-20.0, -10.0)))
+    own = [float(np.square(source.segment(anchor)).mean()) for anchor in (0, 1)]
+    ratios, gains = [], []
+    for step in range(100):
+        one = source.example(3, step, 0)
+        target = float(np.square(one.targets[0]).mean())
+        rest = float(np.square(one.mixture - one.targets[0]).mean())
+        ratios.append(10 * np.log10(target / rest))
+        gains.append(min((10 * np.log10(target / energy) for energy in own), key=lambda db: abs(db + 15)))
+    assert -6.1 < min(ratios) < -5
+    assert 5 < max(ratios) < 6.1
+    assert -20.5 < min(gains) < -19
+    assert -11 < max(gains) < -9.5
+
+
 def test_packs_that_cannot_be_asked_are_told(events: Pack) -> None:
     with pytest.raises(OptionError, match="by class"):
         EventPairs(events, EventRules(condition="embedding", asked_share=0.1))
