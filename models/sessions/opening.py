@@ -229,7 +229,7 @@ def _open_gpu(request: _Request) -> Session:
 
     graph = standalone_graph(manifest.graph) if inside else manifest.graph
     probe = probe_inputs(graph, manifest, item)
-    key = f"standalone={inside:d} {precision} {device.provider} {item} {manifest.graph.model_dump_json()}"
+    key = f"2 standalone={inside:d} {precision} {device.provider} {item} {manifest.graph.model_dump_json()}"
     cuda = ("CUDAExecutionProvider", gpu.cuda_options(device.index))
     with request.prepared(
         Plan(rewrites=(WEIGHTS,), runtime=runtime_name(), finish=finish, finish_key=key)
