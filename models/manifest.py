@@ -94,6 +94,32 @@ class StorageRecord(_Data):
     measured_on: str = ""
 
 
+class TrainingRecord(_Data):
+    """How a model of one's own was trained.
+
+    commit
+        Of stemwright's code.
+    config
+        The configuration of the run, as JSON.
+    steps, seconds
+        Updates until the weights that were published, and time of the whole run.
+    validation
+        Scores of the weights on held-out items.
+    scores_command
+        The command that gives the scores of the model's card.
+    experimental
+        The model does less than is expected of its kind.
+    """
+
+    commit: str = ""
+    config: str = ""
+    steps: int = Field(default=0, ge=0)
+    seconds: float = Field(default=0.0, ge=0)
+    validation: dict[str, float] = {}
+    scores_command: str = ""
+    experimental: bool = False
+
+
 class AudioFormat(_Data):
     """Sample rate (Hz) and channels the graph works at.
 
@@ -351,6 +377,7 @@ class Manifest(_Identity):
     parity: ParityRecord | None = None
     safe_precisions: tuple[PrecisionRecord, ...] = ()
     storage: StorageRecord | None = None
+    training: TrainingRecord | None = None
     files: tuple[FileRecord, ...] = ()
 
     @model_validator(mode="after")
