@@ -69,7 +69,8 @@ def _most_alike(guide: npt.NDArray[np.float64], natural: int, ideal: int, blend:
     first = max(0, ideal - search)
     window = guide[:, first : ideal + search + blend]
     if template.shape[1] < blend or window.shape[1] < blend:
-        return min(ideal, guide.shape[1] - blend)
+        last: int = guide.shape[1] - blend
+        return min(ideal, last)
     products = sum(np.correlate(*pair, mode="valid") for pair in zip(window, template, strict=True))
     energies = np.cumsum(np.concatenate([[0.0], np.square(window).sum(axis=0)]))
     powers = np.maximum(energies[blend:] - energies[:-blend], 1e-12)

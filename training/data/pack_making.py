@@ -153,7 +153,7 @@ def _write(
         for name, entries in tuple(units.by_name.items()):
             start = audio.frames
             try:
-                song = _write_unit(audio, entries, silence_is_fault=listing.kind != "stems")
+                song = write_unit(audio, entries, silence_is_fault=listing.kind != "stems")
                 recordings += song
                 if listing.kind == "stems":
                     statistics[name] = mixture_statistics(audio, song)
@@ -178,8 +178,14 @@ def _write(
     )
 
 
-def _write_unit(audio: AudioFile, entries: tuple[Entry, ...], *, silence_is_fault: bool) -> list[Recording]:
-    """Write the stems of a song, or one file."""
+def write_unit(audio: AudioFile, entries: tuple[Entry, ...], *, silence_is_fault: bool) -> list[Recording]:
+    """Write the stems of a song, or one file.
+
+    Raises
+    ------
+    InputError, Unusable
+        Something of it cannot be decoded, is silent where that is a fault, or does not fit the rest.
+    """
     written = []
     lengths: dict[tuple[int, int], str] = {}
     for entry in entries:

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from stemwright.training.data.packing import open_data
 from tests.support import data_folders
 
@@ -10,6 +12,8 @@ _HIDDEN = ("av", "librosa", "onnx", "onnxruntime", "platformdirs", "rapidfuzz", 
 _PROGRAM = """
 import sys
 from pathlib import Path
+
+import pytest
 hidden = {hidden!r}
 for name in hidden:
     sys.modules[name] = None
