@@ -5,6 +5,7 @@ settings of the papers lie in `configs/`.
 """
 
 import tomllib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -233,13 +234,15 @@ class TrainConfig(_Data):
         return self
 
 
-def read_config(source: Path | str) -> TrainConfig:
+def read_config(source: Path | str, changes: Sequence[tuple[list[str], Any]] = ()) -> TrainConfig:
     """Read a configuration.
 
     Parameters
     ----------
     source
         A TOML file, or the name of one of those in `configs/`.
+    changes
+        Settings that are set otherwise: path and value of each.
 
     Raises
     ------
@@ -252,6 +255,14 @@ def read_config(source: Path | str) -> TrainConfig:
             given = tomllib.load(stream)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"cannot read the configuration {path}: {error}", "give a TOML file") from error
+    for names, value in changes:
+        table = given
+        for name in names[:-1]:
+            inner = table.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise OptionError(f"{name} of {path} holds no settings", "correct the setting's name")
+            table = inner
+        table[names[-1]] = value
     return config_from(given, str(path))
 
 

@@ -68,6 +68,7 @@ COMMANDS = {
         module="stemwright.service.cli.keys", summary="Create, list and revoke API keys of the service."
     ),
     "eval": Command(module="stemwright.service.cli.eval", summary="Score stems against references."),
+    "train": Command(module="stemwright.training.cli.main", summary="Train models, and make data for it."),
     "doctor": Command(
         module="stemwright.service.cli.doctor", summary="Check this machine and this installation."
     ),
