@@ -202,13 +202,7 @@ class QueryMaker:
         self._check_takes_classes()
         hearing = Hearing(self._tagger)
         stems: list[AskedStem] = []
-        for text in texts:
-            sound = resolve(text)
-            same = next((stem for stem in stems if stem.mid == sound.mid), None)
-            if same is not None:
-                raise OptionError(
-                    f"{same.asked!r} and {text!r} both mean {sound.name!r}", "ask for each sound once"
-                )
+        for text, sound in _resolved(texts):
             source = self._source(hearing, sound, audioset().descendants(sound.mid))
             query = StemQuery(name=safe_stem(sound.name), source=source)
             stems.append(
@@ -298,6 +292,39 @@ class QueryMaker:
             raise OptionError(
                 "this model is asked by examples, not by classes", "give recordings of the sound"
             )
+
+
+def class_stems(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the stems of classes, as `QueryMaker.classes` gives them; no model is needed.
+
+    Raises
+    ------
+    OptionError
+        A text names no class, or two the same one.
+    """
+    named = [
+        AskedStem(
+            query=StemQuery(name=safe_stem(sound.name), source=FixedSource(value=np.zeros(0, np.float32))),
+            asked=text,
+            kind="class",
+            class_name=sound.name,
+        )
+        for text, sound in _resolved(texts)
+    ]
+    return tuple(stem.name for stem in named_apart(named))
+
+
+def _resolved(texts: Sequence[str]) -> list[tuple[str, SoundClass]]:
+    """Look up the class of each text; none may be meant twice."""
+    found: dict[str, tuple[str, SoundClass]] = {}
+    for text in texts:
+        sound = resolve(text)
+        if sound.mid in found:
+            raise OptionError(
+                f"{found[sound.mid][0]!r} and {text!r} both mean {sound.name!r}", "ask for each sound once"
+            )
+        found[sound.mid] = text, sound
+    return list(found.values())
 
 
 def safe_stem(text: str) -> str:

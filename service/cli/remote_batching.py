@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stemwright.core.errors import ModelNotFoundError, OptionError
+from stemwright.models.query.queries import class_stems
 from stemwright.models.separation.options import COMPLEMENT_PREFIX, RESIDUAL
 from stemwright.service.batches import BatchPlan, Identity
 from stemwright.service.cli.batching import Request, open_ledger, run_batch, show_plan
@@ -33,7 +34,7 @@ def separate_by_service(
     """
     asked = job_options(choices, options)
     with Client(request.server or "", key=request.key) as client:
-        model = find_model(client.models(), choices.models[0])
+        model = find_model(client.models(), choices)
         plan = BatchPlan(
             collection=collection,
             out=request.out,
@@ -72,7 +73,6 @@ def job_options(choices: Choices, options: TrackOptions) -> dict[str, Any]:
         "--threads": choices.threads is not None,
         "--low-memory": choices.low_memory,
         "--accept-licence": choices.accept_licence,
-        "--query": bool(choices.queries),
         "--query-audio": bool(choices.query_audio),
         "--auto": choices.auto,
     }
@@ -86,6 +86,7 @@ def job_options(choices: Choices, options: TrackOptions) -> dict[str, Any]:
         "two_stems": choices.two_stems,
         "residual": choices.residual or None,
         "remainder": _REMAINDER[choices.remainder],
+        "query": list(choices.queries) or None,
         "format": choices.container,
         "bit_depth": options.fmt.bit_depth if lossless else None,
         "bitrate": choices.bitrate,
@@ -97,20 +98,26 @@ def job_options(choices: Choices, options: TrackOptions) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def find_model(models: Sequence[ModelFacts], name: str) -> ModelFacts:
-    """Return a model of the service.
+def find_model(models: Sequence[ModelFacts], choices: Choices) -> ModelFacts:
+    """Return the model that was chosen of those of the service.
 
     Raises
     ------
     ModelNotFoundError
         It has none of that name.
     OptionError
-        Its stems are not known beforehand.
+        It takes queries and there are none, or the other way round.
     """
+    (name,) = choices.models
     for model in models:
         if model.name == name:
-            if not model.stems:
-                raise OptionError(f"the stems of {name} depend on what is asked", "use stemwright submit")
+            if not model.stems and not choices.queries:
+                raise OptionError(f"{name} separates what it is asked for", "ask with --query")
+            if model.stems and choices.queries:
+                raise OptionError(
+                    f"{name} separates fixed stems and takes no queries",
+                    f"its stems are {', '.join(model.stems)}; for queries use a model that takes them",
+                )
             return model
     there = ", ".join(model.name for model in models) or "none"
     raise ModelNotFoundError(f"the service has no model {name!r}", f"its models are: {there}")
@@ -122,12 +129,13 @@ def stems_of(choices: Choices, model: ModelFacts) -> tuple[str, ...]:
     Raises
     ------
     OptionError
-        The model lacks one that was asked for.
+        The model lacks one that was asked for, or a query means nothing.
     """
-    wanted = choices.stems or ((choices.two_stems,) if choices.two_stems else model.stems)
+    offered = class_stems(choices.queries) if choices.queries else model.stems
+    wanted = choices.stems or ((choices.two_stems,) if choices.two_stems else offered)
     for stem in wanted:
-        if stem not in model.stems:
-            raise OptionError(f"there is no stem {stem!r}", f"the stems are {', '.join(model.stems)}")
+        if stem not in offered:
+            raise OptionError(f"there is no stem {stem!r}", f"the stems are {', '.join(offered)}")
     if choices.two_stems is not None:
         return (choices.two_stems, COMPLEMENT_PREFIX + choices.two_stems)
     return (*wanted, RESIDUAL) if choices.residual else tuple(wanted)

@@ -24,6 +24,7 @@ from stemwright.service.webhooks.signing import verify
 from tests.service.e2e.conftest import WEBHOOK_SECRET, Live
 from tests.service.recordings import recording
 from tests.support.tiny_models import STEMS
+from tests.support.tiny_taggers import install_tiny_asked_model, install_tiny_tagger
 
 pytestmark = pytest.mark.slow
 
@@ -227,6 +228,36 @@ def test_batch_that_is_killed_goes_on_with_its_jobs(
         assert run([*command, "--resume"]) == 0
         assert "3 done" in capfd.readouterr().out
         assert not list(client.jobs())  # the same jobs, fetched and removed, and no others
+
+
+def test_batch_asks_the_service_for_sounds(
+    simple: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    live = simple
+    install_tiny_tagger(live.settings.models_dir, "ears")
+    install_tiny_asked_model(live.settings.models_dir, "asked")
+    folder = tmp_path / "songs"
+    for number in range(2):
+        recording(folder / f"{number}.wav", 44_100, seed=number)
+    monkeypatch.setenv("STEMWRIGHT_MODELS", str(live.settings.models_dir))
+    command = ["batch", str(folder), "-m", "asked", "--query", "Dog", "--query", "cat", "--residual"]
+    assert run([*command, "--device", "cpu", "-o", str(tmp_path / "here")]) == 0
+    there = [*command, "--server", live.url, "-o", str(tmp_path / "there")]
+    assert run(there) == 0
+    for path in (tmp_path / "here").glob("*/*.wav"):
+        other = tmp_path / "there" / path.relative_to(tmp_path / "here")
+        assert path.read_bytes() == other.read_bytes(), path
+    assert {path.stem for path in (tmp_path / "there" / "1").glob("*.wav")} == {"dog", "cat", "residual"}
+    assert run([*there, "--resume"]) == 0
+    assert "2 skipped" in capfd.readouterr().out
+    for wrong, reason in (
+        (["-m", "asked"], "asked separates what it is asked for"),
+        (["-m", "asked", "--query", "no such sound at all"], "no such sound at all"),
+        (["-m", "tiny", "--query", "Dog"], "takes no queries"),
+    ):
+        line = ["batch", str(folder), *wrong, "--server", live.url, "-o", str(tmp_path / "none")]
+        assert run(line) == 2
+        assert reason in capfd.readouterr().err
 
 
 def _interrupt(*_: Any) -> Any:
