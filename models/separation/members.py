@@ -181,7 +181,7 @@ class Member:
         plan = self.manifest.plan
         samples = plan.input_samples if samples is None else samples
         given = self._given_stems(outputs, stems)
-        if len(stems) < given:
+        if tuple(stems) != tuple(range(given)):  # some of them, or all in another order
             outputs = {name: array[:, list(stems)] for name, array in outputs.items()}
         waveforms = stems_from_outputs(self.graph, outputs, spectrum, samples)
         length = plan.output_samples if plan.time == "fixed" else samples

@@ -79,6 +79,17 @@ def test_options_that_make_no_sense_are_refused_before_any_work(
         assert separator.facts == {}
 
 
+@pytest.mark.parametrize("order", [(*reversed(STEMS),), (STEMS[1], STEMS[0]), (STEMS[-1],)])
+def test_stems_keep_their_names_in_whatever_order_they_are_asked_for(order: tuple[str, ...]) -> None:
+    samples = noise(2, 3000)
+    with fake_separator(gains_network()) as separator:
+        expected = separate_array(separator, samples)
+        found = separate_array(separator, samples, options=SeparationOptions(stems=order))
+    assert tuple(found) == order
+    for name in order:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
 def test_output_stems_are_known_before_any_work() -> None:
     with fake_separator() as separator:
         assert separator.output_stems() == STEMS
