@@ -48,6 +48,10 @@ class FeatureBands(BaseModel):
         `natural`: ln(value + floor); `db`: 10 log10(max(value, floor)).
     floor
         See `log`.
+    value_steps, weight_steps
+        For models made with products of 8 bits: each frame's magnitudes or powers are rounded to whole
+        multiples of the frame's largest over so many steps, and all weights to those of the largest weight.
+        0: as they are.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -60,6 +64,8 @@ class FeatureBands(BaseModel):
     power: Literal[1, 2] = 1
     log: Literal["natural", "db"]
     floor: float = Field(gt=0)
+    value_steps: int = Field(default=0, ge=0, le=65_535)
+    weight_steps: int = Field(default=0, ge=0, le=65_535)
 
     @model_validator(mode="after")
     def _ends_in_order(self) -> "FeatureBands":
@@ -140,6 +146,8 @@ class Features:
         values = np.square(spectrum.real) + np.square(spectrum.imag)
         if self.bands.power == 1:
             np.sqrt(values, out=values)
+        if self.bands.value_steps:
+            values = _in_steps(values, self.bands.value_steps, axis=-2)
         weights = self.bands.matrix(
             n_fft=self.transform.n_fft, bins=self.transform.bins, sample_rate=self.sample_rate
         )
@@ -191,5 +199,14 @@ def _matrix(bands: FeatureBands, n_fft: int, bins: int, sample_rate: int) -> Flo
     if bands.norm == "slaney":
         weights *= 2.0 / (corners_hz[2:] - corners_hz[:-2])[:, None]
     made: FloatArray = weights.astype(np.float32)
+    if bands.weight_steps:
+        made = _in_steps(made, bands.weight_steps, axis=None)
     made.flags.writeable = False
     return made
+
+
+def _in_steps(values: FloatArray, steps: int, axis: int | None) -> FloatArray:
+    """Round values that are nowhere negative to multiples of the largest along an axis over `steps`."""
+    step = values.max(axis=axis, keepdims=True) / np.float32(steps)
+    step = np.maximum(step, np.finfo(np.float32).tiny)  # silence stays silence
+    return np.asarray(np.rint(values / step) * step, np.float32)

@@ -205,7 +205,16 @@ def yamnet_manifest(source: Path, classes: tuple[str, ...], folder: Path) -> Tag
         audio=AudioFormat(sample_rate=16000, channels=1, mode="downmix"),
         transform=Transform(n_fft=512, hop=160, window_length=400, padding="none"),
         bands=FeatureBands(
-            bands=BANDS, low_hz=125.0, high_hz=7500.0, scale="htk", power=1, log="natural", floor=0.001
+            bands=BANDS,
+            low_hz=125.0,
+            high_hz=7500.0,
+            scale="htk",
+            power=1,
+            log="natural",
+            floor=0.001,
+            # The file multiplies bands in 8 bits, and so its network was always fed.
+            value_steps=255,
+            weight_steps=127,
         ),
         patch_frames=FRAMES,
         patch_hop=48,

@@ -94,3 +94,29 @@ def test_several_waveforms_at_once() -> None:
 def test_ends_in_order() -> None:
     with pytest.raises(ValidationError, match="low_hz"):
         FeatureBands(bands=3, low_hz=400.0, high_hz=400.0, scale="htk", log="db", floor=1e-3)
+
+
+def test_values_and_weights_in_steps_are_sums_of_whole_numbers() -> None:
+    """As a product of 8 bits computes it: integers, multiplied and added, times two scales."""
+    bands = HTK.model_copy(update={"value_steps": 255, "weight_steps": 127})
+    sound = np.concatenate([np.zeros(400, np.float32), noise(2000), noise(700) * np.float32(1e-3)])
+    ours = Features(transform=YAMNET, bands=bands, sample_rate=16000).compute(sound)
+    weights = HTK.matrix(n_fft=512, bins=257, sample_rate=16000).astype(np.float64)
+    weight_step = weights.max() / 127
+    whole_weights = np.rint(weights / weight_step).astype(np.int64)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    errors = []
+    for frame, found in enumerate(ours):
+        values = np.abs(np.fft.rfft(sound[160 * frame : 160 * frame + 400] * window, 512))
+        step = max(values.max() / 255, 1e-30)
+        sums = whole_weights @ np.rint(values / step).astype(np.int64)
+        errors.append(np.abs(np.exp(found) / (sums * step * weight_step + 0.001) - 1))
+    # A value halfway between two steps may go either way in float32.
+    assert np.percentile(errors, 99) < 1e-5 and np.max(errors) < 1e-2
+    assert np.allclose(ours[0], np.log(0.001))
+
+
+def test_steps_are_whole_and_not_negative() -> None:
+    for field in ("value_steps", "weight_steps"):
+        with pytest.raises(ValidationError):
+            FeatureBands(**{**HTK.model_dump(), field: -1})
