@@ -33,7 +33,7 @@ from stemwright.training.checkpoints import (
     check_architecture,
     load_checkpoint,
 )
-from stemwright.training.config import TrainConfig
+from stemwright.training.config import PublishSection, TrainConfig
 from stemwright.training.data.examples import Example
 from stemwright.training.exporting import export_folder, tensors_of
 from stemwright.training.run_folder import RunFolder
@@ -41,7 +41,7 @@ from stemwright.training.serving import separate_items
 from stemwright.training.tasks import Task, task_of
 
 PARITY_DB = -60.0
-"""What the engine gives may differ from the network by so much of the stems' level; docs/model-format.md."""
+"""Before weights are rounded, the engine may differ from the network by so much of the stems' peak."""
 
 _PARITY_S = 2.0
 _LEVEL = 0.1
@@ -114,30 +114,31 @@ def publish(run: Path, store: ModelStore, options: PublishOptions) -> Installed:
             raise OutputError(f"a model named {name} is installed", "choose another name, or give --force")
         with staging.staged_folder(store.root, name) as staged:
             options.note(f"exporting {path}")
-            _export(task, network_of(task, held), staged, name, config)
+            _export(task, network_of(task, held), staged, options, config.publish)
             finish_manifest(staged, **_statements(config, held, folder))
-            options.note(f"storing the weights as {options.storage}")
-            if options.storage != "float32":
-                store_weights_as(staged, options.storage, measure=options.measure)
             if options.trial:
                 options.note("trying the model")
                 try_model(staged)
             return store.install(staged)
 
 
-def _export(task: Task, net: torch.nn.Module, folder: Path, name: str, config: TrainConfig) -> None:
-    """Write a model folder, and its parity with the network into the manifest."""
-    terms = config.publish
+def _export(
+    task: Task, net: torch.nn.Module, folder: Path, options: PublishOptions, terms: PublishSection
+) -> None:
+    """Write a model folder, and into its manifest how near the engine comes to the network."""
     licence = Licence(name=terms.licence_name, text=terms.licence_text, url=terms.licence_url)
-    source = f"run {config.name}"
-    manifest = export_folder(task, tensors_of(net), name=name, folder=folder, licence=licence, source=source)
+    manifest = export_folder(task, tensors_of(net), name=options.name, folder=folder, licence=licence)
     error_db = parity_error_db(task, net, folder, manifest)
     if error_db > PARITY_DB:
         raise ModelFileError(
             f"what the engine gives differs from the network by {error_db:.1f} dB",
             "report it with the run's config.json: the export is at fault",
         )
-    record = ParityRecord(reference="the trained network in torch", max_error_db=round(error_db, 1))
+    if options.storage != "float32":
+        options.note(f"storing the weights as {options.storage}")
+        store_weights_as(folder, options.storage, measure=options.measure)
+        error_db = parity_error_db(task, net, folder, manifest)
+    record = ParityRecord(reference="the trained network in float32", max_error_db=round(error_db, 1))
     finish_manifest(folder, parity=record.model_dump())
 
 
