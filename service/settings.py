@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     warm_models: Count = Field(
         default=2, description="Models that a worker keeps open between jobs, memory permitting."
     )
-    poll_s: Seconds = Field(default=0.5, description="Time between a worker's looks at its queue.")
+    poll_s: Seconds = Field(default=0.2, description="Time between a worker's looks at its queue.")
     heartbeat_s: Seconds = Field(default=3.0, description="Time between a worker's signs of life.")
     dead_after_s: Seconds = Field(
         default=15.0, description="Silence after which a worker counts as dead and its job is taken over."
