@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stemwright.models.conv_tasnet.configs import EPSILON, ConvTasNetConfig, NormKind
+from stemwright.models.conv_tasnet.layers import depthwise, pointwise
 
 
 class Norm(nn.Module):
@@ -26,15 +27,22 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, shape=(B, N, F)."""
+        if self.kind == "global":
+            return self._over_all(x)
         if x.dtype is torch.bfloat16:  # of autocast: its three digits are too few for moments
             x = x.float()
         if self.kind == "cumulative":
             mean, variance = cumulative_moments(x)
         else:
-            axes = (1,) if self.kind == "channel" else (1, 2)
-            variance, mean = torch.var_mean(x, dim=axes, keepdim=True, correction=0)
+            variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
         scaled = (x - mean) * torch.rsqrt(variance + EPSILON)
         return scaled * self.gain[:, None] + self.bias[:, None]
+
+    def _over_all(self, x: Tensor) -> Tensor:
+        """Normalise over channels and frames; torch's kernel keeps the moments of bfloat16 in float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            gain, bias = self.gain.to(x.dtype), self.bias.to(x.dtype)
+            return functional.group_norm(x, 1, gain, bias, EPSILON)
 
 
 def cumulative_moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +74,7 @@ class Block(nn.Module):
     def __init__(self, config: ConvTasNetConfig, dilation: int, *, with_residual: bool) -> None:
         super().__init__()
         reach = (config.kernel - 1) * dilation
-        self.padding = (reach, 0) if config.causal else (reach // 2, reach // 2)
+        self.before = reach if config.causal else reach // 2
         self.expand = nn.Conv1d(config.bottleneck, config.hidden, 1, bias=config.biases)
         self.prelu1 = nn.PReLU()
         self.norm1 = Norm(config.hidden, config.norm)
@@ -85,11 +93,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Residual and skip output for x, shape=(B, bottleneck, F); None where there is none."""
-        hidden = self.norm1(self.prelu1(self.expand(x)))
-        hidden = self.depthwise(functional.pad(hidden, self.padding))
+        hidden = self.norm1(self.prelu1(pointwise(self.expand, x)))
+        hidden = depthwise(self.depthwise, hidden, self.before)
         hidden = self.norm2(self.prelu2(hidden))
-        residual = None if self.residual is None else self.residual(hidden)
-        return residual, None if self.skip is None else self.skip(hidden)
+        residual = None if self.residual is None else pointwise(self.residual, hidden)
+        return residual, None if self.skip is None else pointwise(self.skip, hidden)
 
 
 def _outlet(config: ConvTasNetConfig, channels: int) -> nn.Conv1d:
@@ -139,7 +147,7 @@ class ConvTasNet(nn.Module):
 
     def masks(self, coded: Tensor) -> Tensor:
         """Masks, shape=(B, C, N, F), of the encoder's output, shape=(B, N, F)."""
-        x = self.bottleneck(self.input_norm(coded))
+        x = pointwise(self.bottleneck, self.input_norm(coded))
         skips: Tensor | None = None
         for block in self.blocks:
             residual, skip = block(x)
@@ -147,7 +155,7 @@ class ConvTasNet(nn.Module):
                 x = x + residual
             if skip is not None:
                 skips = skip if skips is None else skips + skip
-        scores = self.mask(self.mask_prelu(x if skips is None else skips))
+        scores = pointwise(self.mask, self.mask_prelu(x if skips is None else skips))
         scores = torch.unflatten(scores, 1, (self.config.sources, self.config.filters))
         match self.config.mask:
             case "sigmoid":
