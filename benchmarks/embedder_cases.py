@@ -4,10 +4,16 @@ Each case is made in an environment that has the authors' package, and kept besi
 
     pip download --no-deps cdpam==0.0.6 && unzip cdpam-0.0.6-py3-none-any.whl -d cdpam
     python benchmarks/embedder_cases.py cdpam cdpam/cdpam/models.py tests/models/embedders/cdpam_case.npz
+    pip install transformers==4.57.1
+    python benchmarks/embedder_cases.py mert - tests/models/embedders/mert_case.npz
+    git clone https://github.com/harritaylor/torchvggish
+    python benchmarks/embedder_cases.py vggish torchvggish tests/models/embedders/vggish_case.npz
 """
 
 import argparse
+import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -63,7 +69,63 @@ def cdpam(source: Path) -> Arrays:
     }
 
 
-CASES: dict[str, Callable[[Path], Arrays]] = {"cdpam": cdpam}
+def vggish(source: Path) -> Arrays:
+    """Run torchvggish, with few channels, on 2.5 s of noise; the last ReLU is left out as fadtk does."""
+    sys.modules["resampy"] = ModuleType("resampy")  # used at other rates only
+    sys.path.insert(0, str(source))
+    authors = importlib.import_module("torchvggish.vggish")
+    front_end = importlib.import_module("torchvggish.vggish_input")
+    network = authors.VGG(small_vgg(authors.make_layers()))
+    network.embeddings = torch.nn.Sequential(
+        torch.nn.Linear(6 * 4 * 6, 10),
+        torch.nn.ReLU(),
+        torch.nn.Linear(10, 9),
+        torch.nn.ReLU(),
+        torch.nn.Linear(9, 5),
+    )
+    sound = np.random.default_rng(2).normal(0, 0.1, 40_000).astype(np.float32)
+    examples = front_end.waveform_to_examples(sound.astype(np.float64), 16_000).detach()
+    with torch.no_grad():
+        made = randomised(network)(examples)
+    return state_of(network) | {
+        "sound": sound,
+        "features": examples[:, 0].numpy(),
+        "embedding": made.numpy(),
+    }
+
+
+def small_vgg(layers: torch.nn.Sequential) -> torch.nn.Sequential:
+    """Return the same layers with 2 to 6 channels."""
+    channels, made = 1, []
+    for layer in layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer = torch.nn.Conv2d(channels, min(channels + 1, 6), 3, padding=1)
+            channels = layer.out_channels
+        made.append(layer)
+    return torch.nn.Sequential(*made)
+
+
+def mert(source: Path) -> Arrays:
+    """Run HubertModel of transformers, 2 layers of 128, on 2 sounds of 1500 samples, normalised as for MERT."""
+    transformers = importlib.import_module("transformers")
+    config = transformers.HubertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        conv_dim=[8] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+    )  # fmt: skip
+    network = transformers.HubertModel(config)
+    extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=24_000, do_normalize=True)
+    sounds = np.random.default_rng(3).normal(0.01, 0.1, (2, 1500)).astype(np.float32)
+    heard = extractor(list(sounds), sampling_rate=24_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        states = randomised(network)(heard, output_hidden_states=True).hidden_states
+    return state_of(network) | {
+        "sounds": sounds,
+        "heard": heard.numpy(),
+        "embedding": states[-1].numpy(),
+    }
+
+
+CASES: dict[str, Callable[[Path], Arrays]] = {"cdpam": cdpam, "mert": mert, "vggish": vggish}
 
 
 def main() -> None:

@@ -496,6 +496,9 @@ class Preparation(_Data):
         What lies behind so many samples is cut off; None: nothing.
     min_samples
         Zeros behind the sound fill it up to so many samples.
+    normalise
+        `zero_mean_unit_variance`: the whole sound minus its mean, divided by the root of its variance plus
+        1e-7, as transformers' Wav2Vec2FeatureExtractor does.
     scale
         What the samples are multiplied with at last.
     """
@@ -505,6 +508,7 @@ class Preparation(_Data):
     second_pcm16: Literal["none", "toward_zero_by_32767"] = "none"
     max_samples: Annotated[int, Field(ge=1)] | None = None
     min_samples: int = Field(default=1, ge=1)
+    normalise: Literal["none", "zero_mean_unit_variance"] = "none"
     scale: float = Field(default=1.0, gt=0)
 
 

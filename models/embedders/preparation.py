@@ -16,6 +16,7 @@ from stemwright.core.errors import InputError
 from stemwright.models.manifest import EmbedderWindows, Preparation
 
 _CLAP_SCALE = np.float32(32767.0)
+_LEAST_VARIANCE = np.float32(1e-7)
 
 
 def mono_of(samples: FloatArray) -> FloatArray:
@@ -64,6 +65,8 @@ def prepared(mono: FloatArray, in_rate: int, rate: int, steps: Preparation) -> F
         sound = np.trunc(np.clip(sound, -1, 1) * _CLAP_SCALE) / _CLAP_SCALE
     if len(sound) < steps.min_samples:
         sound = np.pad(sound, (0, steps.min_samples - len(sound)))
+    if steps.normalise != "none":
+        sound = (sound - np.mean(sound)) / np.sqrt(np.var(sound) + _LEAST_VARIANCE)
     return np.asarray(sound * np.float32(steps.scale), np.float32)
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
+from stemwright.models.embedders.building import write_embedder
 from stemwright.models.embedders.cdpam.graph import INPUT, OUTPUT, Half, cdpam_graph
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.manifest import (
     UNKNOWN_LICENCE,
-    AudioFormat,
     Embedder,
     EmbedderWindows,
     Licence,
@@ -15,7 +15,6 @@ from stemwright.models.manifest import (
     WeightsOrigin,
 )
 from stemwright.models.registry.family import Family
-from stemwright.models.registry.model_folder import write_model_folder
 
 ACOUSTIC, CONTENT = "cdpam", "cdpam-content"
 SAMPLE_RATE = 22_050
@@ -44,7 +43,10 @@ def build_embedder_folder(
     """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
     half: Half = "content" if architecture_of(checkpoint) == CONTENT else "acoustic"
     model, size = cdpam_graph(checkpoint.tensors, half, storage)
-    manifest = Embedder(
+    return write_embedder(
+        folder,
+        model,
+        checkpoint,
         name=name,
         family="cdpam",
         task="universal",
@@ -52,18 +54,15 @@ def build_embedder_folder(
         licence=licence,
         citation="P. Manocha, Z. Jin, R. Zhang, A. Finkelstein, CDPAM: Contrastive Learning for Perceptual "
         "Audio Similarity, ICASSP 2021",
-        audio=AudioFormat(sample_rate=SAMPLE_RATE, channels=1, mode="downmix"),
+        sample_rate=SAMPLE_RATE,
         preparation=Preparation(scale=SCALE),
         windows=EmbedderWindows(samples=SAMPLE_RATE, tail="short"),
         input=INPUT,
         output=OUTPUT,
         embedding_size=size,
         statistics_name=f"cdpam-{half}",
-        origin=(origin or WeightsOrigin()).model_copy(
-            update={"content_sha256": content_digest(checkpoint.tensors)}
-        ),
+        origin=origin,
     )
-    return write_model_folder(folder, model, manifest)
 
 
 CDPAM = Family(

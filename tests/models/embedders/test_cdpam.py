@@ -1,7 +1,4 @@
-"""CDPAM's encoder: the graph against the authors' own code on random weights, and its way into the store.
-
-`cdpam_case.npz` was made by benchmarks/embedder_cases.py from the wheel cdpam 0.0.6.
-"""
+"""CDPAM's encoder: the graph against the authors' own code on random weights, and its way into the store."""
 
 import dataclasses
 import os
@@ -10,11 +7,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
-import torch
 
-from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError, SourceUnavailableError
 from stemwright.models.checkpoints import Checkpoint, content_digest
 from stemwright.models.embedders.cdpam.building import CDPAM
@@ -28,52 +22,33 @@ from stemwright.models.registry.pull import PullOptions, pull
 from stemwright.models.registry.store import InstalledEmbedder, ModelStore
 from stemwright.models.registry.terms import accept_all
 from stemwright.models.sessions.runtimes.contract import SessionOptions
+from tests.support.embedder_cases import run_graph, stored_case, write_checkpoint
 
-CASE = Path(__file__).parent / "cdpam_case.npz"
 CPU = SessionOptions(device="cpu", threads=1)
-
-
-def write(path: Path, state: dict[str, FloatArray]) -> None:
-    """Write a checkpoint as the authors' is laid out."""
-    torch.save({"epochs": 1, "state": {name: torch.tensor(value) for name, value in state.items()}}, path)
-
-
-def case() -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """The random weights, and the sounds with what the authors' encoder makes of them."""
-    with np.load(CASE) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    state = {
-        name.removeprefix("state/"): value
-        for name, value in arrays.items()
-        if name.startswith("state/") and value.dtype == np.float32
-    }
-    return state, {name: value for name, value in arrays.items() if not name.startswith("state/")}
 
 
 @pytest.mark.parametrize("half", ["acoustic", "content"])
 def test_the_graph_is_the_authors_encoder(half: Half) -> None:
-    state, sounds = case()
+    state, sounds = stored_case("cdpam")
     model, size = cdpam_graph(state, half, "float32")
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (made,) = session.run(None, {"samples": sounds["sounds"]})
+    made = run_graph(model, sounds["sounds"])
     assert made.shape == (3, 1, size)
     np.testing.assert_allclose(made[:, 0], sounds[half], atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(made[:, 0], axis=1), 1.0, atol=1e-5)
 
 
 def test_any_length_of_a_window_is_heard() -> None:
-    state, _ = case()
+    state, _ = stored_case("cdpam")
     model, _ = cdpam_graph(state, "acoustic", "float32")
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for samples in (1, 2, 17, 22_050):
-        (made,) = session.run(None, {"samples": np.ones((1, samples), np.float32)})
+        made = run_graph(model, np.ones((1, samples), np.float32))
         assert np.isfinite(made).all()
 
 
 def test_a_checkpoint_becomes_an_embedder(tmp_path: Path) -> None:
-    state, sounds = case()
+    state, sounds = stored_case("cdpam")
     file = tmp_path / "encoder.pth"
-    write(file, state)
+    write_checkpoint(file, state)
     store = ModelStore(tmp_path / "store")
     for name, like in (("one", ""), ("other", "cdpam-content")):
         made = import_file(file, store, ask=accept_all, options=ImportOptions(name=name, like=like))
@@ -83,8 +58,7 @@ def test_a_checkpoint_becomes_an_embedder(tmp_path: Path) -> None:
     sound = np.round(sounds["sounds"][:1])
     frames = embedder_session("one", CPU, store).embed(np.asarray(sound / 32768, np.float32), 22_050)
     model, _ = cdpam_graph(state, "acoustic", "float32")
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(frames, session.run(None, {"samples": sound})[0][:, 0], atol=1e-6)
+    np.testing.assert_allclose(frames, run_graph(model, sound)[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +72,7 @@ def test_a_checkpoint_becomes_an_embedder(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_checkpoints_are_refused(tmp_path: Path, name: str, change: object, told: str) -> None:
-    state, _ = case()
+    state, _ = stored_case("cdpam")
     changed = change(state.pop(name))  # type: ignore[operator]
     if changed is not None:
         state[name] = changed
@@ -108,9 +82,9 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, name: str, change: obje
 
 def wheel_of(tmp_path: Path) -> tuple[Path, CatalogModel]:
     """A wheel with the small encoder in it, and its entry in the catalogue."""
-    state, _ = case()
+    state, _ = stored_case("cdpam")
     file = tmp_path / "weights.pth"
-    write(file, state)
+    write_checkpoint(file, state)
     wheel = tmp_path / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("../evil", b"x")

@@ -1,0 +1,1 @@
+"""MERT as an embedder: graph and importer."""

@@ -1,0 +1,1 @@
+"""VGGish as an embedder: graph and importer."""
