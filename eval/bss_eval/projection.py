@@ -161,10 +161,11 @@ class Correlations:
         """
         across = self.delays(rows, [self._rows + target for target in targets])
         sides = across.transpose(0, 2, 1).reshape(-1, len(targets))
-        try:
-            solved = _solve_definite(self._loaded(rows, loading), sides)
-        except np.linalg.LinAlgError:  # singular to the last digit: as museval does
+        solved = _solve_definite(self._loaded(rows, loading), sides)
+        if solved is None:  # singular to the last digit: as museval does
             solved = _solve_any(self._loaded(rows, loading), sides)
+        if solved is None:
+            solved = np.asarray(np.linalg.lstsq(self._loaded(rows, loading), sides, rcond=None)[0])
         return solved.reshape(len(rows), self.taps, len(targets)).transpose(0, 2, 1)
 
     def _loaded(self, rows: Sequence[int], loading: Loading) -> Doubles:
@@ -180,14 +181,14 @@ def _transform(taps: int) -> int:
     return max(_LEAST_TRANSFORM, 1 << (_TRANSFORM_TAPS * taps - 1).bit_length())
 
 
-def _solve_definite(matrix: Doubles, sides: Doubles) -> Doubles:
+def _solve_definite(matrix: Doubles, sides: Doubles) -> Doubles | None:
+    """Solve by Cholesky's factor; None if the matrix is not positive definite. The matrix is overwritten."""
     # The transpose is the same matrix in LAPACK's order, which is not copied then.
-    factor = scipy.linalg.cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(scipy.linalg.cho_solve(factor, sides, check_finite=False))
+    _, solved, failed = scipy.linalg.lapack.dposv(matrix.T, sides, lower=True, overwrite_a=True)
+    return None if failed else np.asarray(solved)
 
 
-def _solve_any(matrix: Doubles, sides: Doubles) -> Doubles:
-    try:
-        return np.asarray(np.linalg.solve(matrix, sides))
-    except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.lstsq(matrix, sides, rcond=None)[0])
+def _solve_any(matrix: Doubles, sides: Doubles) -> Doubles | None:
+    """Solve by LU factors, as numpy's solve does; None if a pivot is 0. The matrix is overwritten."""
+    _, _, solved, failed = scipy.linalg.lapack.dgesv(matrix.T, sides, overwrite_a=True)
+    return None if failed else np.asarray(solved)
