@@ -1,0 +1,1 @@
+"""Tables, comparisons, plots and pages of runs."""
