@@ -39,6 +39,9 @@ class StubEngines(WarmEngines):
                 self._open[key] = Engine(separator=_separator(model), models=())
             return self._open[key]
 
+    def interchangeable(self, model: str) -> bool:
+        return False
+
     def ask(self, model: str, wishes: Wishes, options: TrackOptions, recording: AudioSource) -> TrackOptions:
         return options
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, update
+from sqlalchemy.schema import DropTable
 
 from stemwright.core.errors import InternalError, OptionError, StemwrightError
 from stemwright.service.errors import (
@@ -18,8 +19,17 @@ from stemwright.service.errors import (
     TooManyError,
 )
 from stemwright.service.jobs.database import Database
-from stemwright.service.jobs.model import JobSpec, JobStatus, ProgressEvent, Submitted
-from stemwright.service.jobs.schema import JOBS, METADATA, MIGRATIONS, UPLOADS, VERSION, WORKERS, migrate
+from stemwright.service.jobs.model import JobSpec, JobStatus, ProgressEvent, ScoreWish, Submitted
+from stemwright.service.jobs.schema import (
+    JOB_UPLOADS,
+    JOBS,
+    METADATA,
+    MIGRATIONS,
+    UPLOADS,
+    VERSION,
+    WORKERS,
+    migrate,
+)
 from stemwright.service.jobs.sweeper import Sweeper
 from stemwright.service.jobs.truth import open_client, reconcile
 from tests.service.jobs.service import Service
@@ -299,10 +309,48 @@ def test_processes_that_start_together_make_the_tables_once(backend: Backend, tm
                 found = {column["name"] for column in inspect(connection).get_columns(name)}
                 assert found == set(table.c.keys())
             connection.execute(VERSION.update().values(version=len(MIGRATIONS) + 1))
-        with pytest.raises(InternalError, match="version 2"):
+        with pytest.raises(InternalError, match=f"version {len(MIGRATIONS) + 1}"):
             migrate(url)
     finally:
         database.close()
+
+
+def test_a_database_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.sqlite"
+    migrate(url)
+    database = Database.open(url)
+    try:
+        with database.writing() as connection:
+            connection.execute(DropTable(JOB_UPLOADS))
+            connection.execute(VERSION.update().values(version=1))
+        migrate(url)
+        with database.writing() as connection:
+            assert "sw_job_upload" in inspect(connection).get_table_names()
+    finally:
+        database.close()
+
+
+def test_what_a_job_is_scored_against_is_held_as_long_as_its_recording(service: Service) -> None:
+    true, found, recording = (service.upload(b"x") for _ in range(3))
+    wish = ScoreWish(references={"vocals": true}, estimates={"vocals": found})
+    scoring = _submit(service, upload=true, spec=JobSpec(score=wish)).job.id
+    spec = JobSpec(evaluate=True, references={"vocals": true})
+    separating = _submit(service, upload=recording, spec=spec).job.id
+    with service.board.database.writing() as connection:
+        connection.execute(update(UPLOADS).values(expires_at=1.0))
+    client = open_client(service.board.database, listen=False)
+    try:
+        storage = service.board.storage
+        sweeper = Sweeper(service.settings, database=service.board.database, client=client, storage=storage)
+        assert sweeper.sweep_expired() == 0
+        service.do(service.board.delete(scoring, owner=OWNER))
+        assert set(storage.folders("uploads")) == {true, recording}
+        service.do(service.board.cancel(separating, owner=OWNER))
+        assert sweeper.sweep_expired() == 2
+    finally:
+        client.destroy()
+    with pytest.raises(GoneError):
+        service.do(service.board.retry(separating, owner=OWNER))
 
 
 def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
@@ -317,7 +365,9 @@ def test_a_database_that_is_away_is_told(tmp_path: Path) -> None:
     "asked",
     [
         {"lyrics": True},
-        {"evaluate": True},
+        {"evaluate": True, "format": "mp3"},
+        {"references": {"vocals": "x"}},
+        {"evaluate": True, "metrics": ("sdrr",)},
         {"two_stems": "vocals", "residual": True},
         {"stems": ()},
         {"stems": ("a", "a")},
