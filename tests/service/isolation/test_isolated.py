@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -315,3 +316,20 @@ def test_a_program_that_does_not_start_is_our_fault(tmp_path: Path) -> None:
     program = (sys.executable, "-c", "raise SystemExit('no such thing')")
     with Decoders(program) as started, pytest.raises(InternalError, match="not start: no such thing"):
         open_isolated(recording(tmp_path / "a.wav", 100), decoders=started)
+
+
+def test_the_process_that_is_forked_ends_with_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import time; from stemwright.service.isolation.decoders import Decoders; decoders = Decoders();"
+        "print(decoders._server._process.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with parent:
+        assert parent.stdout is not None
+        server = Path("/proc", parent.stdout.readline().strip())
+        assert server.exists()
+        parent.kill()
+    until = time.monotonic() + 60  # it may be importing still
+    while server.exists() and " Z " not in (server / "stat").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)

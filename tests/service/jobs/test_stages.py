@@ -13,7 +13,8 @@ from stemwright.models.separation.pipeline import CancelToken
 from stemwright.models.separation.separator import SeparationOptions
 from stemwright.service.cli.engine import track_options as asked_on_the_command_line
 from stemwright.service.cli.options import Choices
-from stemwright.service.isolation.decoders import Decoders
+from stemwright.service.isolation.decoders import Decoder, Decoders
+from stemwright.service.isolation.messages import Start
 from stemwright.service.jobs.database import Database
 from stemwright.service.jobs.ledger import Attempt
 from stemwright.service.jobs.model import JobSpec
@@ -23,9 +24,10 @@ from stemwright.service.jobs.warm import WarmEngines
 from stemwright.service.jobs.watching import Gauge
 from stemwright.service.storage import Storage, upload_part_key
 from stemwright.service.tracks import TrackOptions
-from tests.service.jobs.service import Service, recording
+from tests.service.jobs.service import CHUNK, Service, recording
 from tests.support.paths import ROOT
 from tests.support.servers import Backend
+from tests.support.stub_worker import StubEngines
 from tests.support.tiny_models import install_tiny_model
 from tests.support.tiny_taggers import install_tiny_asked_model, install_tiny_tagger
 
@@ -93,6 +95,57 @@ def _command(*arguments: str, env: dict[str, str]) -> None:
     line = [sys.executable, "-m", "stemwright.service.cli", *arguments]
     done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
+
+
+class CountingDecoders(Decoders):
+    """Counts the processes that it starts."""
+
+    started = 0
+
+    def start(self, start: Start) -> Decoder:
+        self.started += 1
+        return super().start(start)
+
+
+def test_a_job_fetches_its_recording_once_and_opens_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(str(tmp_path / "store"), scratch=tmp_path / "scratch")
+    storage.write_bytes(upload_part_key("song", 0), recording(3))
+    fetched: list[str] = []
+    fetch = storage.fetch_upload
+
+    def counted(upload: str, target: Path) -> int:
+        fetched.append(upload)
+        return fetch(upload, target)
+
+    monkeypatch.setattr(storage, "fetch_upload", counted)
+    attempt = Attempt(
+        job_id="j",
+        owner="o",
+        name="song.wav",
+        upload_id="song",
+        run="r",
+        number=1,
+        spec=JobSpec(model="slow-0"),
+    )
+    with CountingDecoders() as decoders:
+        workshop = Workshop(
+            storage=storage,
+            database=Database.open(f"sqlite:///{tmp_path}/x.sqlite"),
+            engines=StubEngines(Path("/nowhere"), device="cpu", precision="float32", most=1),
+            decoders=decoders,
+            scratch=tmp_path / "scratch",
+            max_audio_s=60,
+        )
+        with workshop.bench(attempt) as bench:
+            assert workshop.probe(bench)["seconds"] == pytest.approx(3 * CHUNK / 44100)
+            assert len(workshop.separate(bench, Gauge(), CancelToken())["stems"]) == 2
+            assert decoders.started <= 2  # tags may be read beside the samples
+        assert fetched == ["song"]
+        assert not bench.folder.exists()
+        workshop.engines.close()
+        workshop.database.close()
 
 
 @pytest.mark.slow
