@@ -4,6 +4,8 @@ Each case is made in an environment that has the authors' package, and kept besi
 
     pip download --no-deps cdpam==0.0.6 && unzip cdpam-0.0.6-py3-none-any.whl -d cdpam
     python benchmarks/embedder_cases.py cdpam cdpam/cdpam/models.py tests/models/embedders/cdpam_case.npz
+    pip download --no-deps music2latent==0.1.8 && unzip music2latent-0.1.8-py3-none-any.whl -d music2latent
+    python benchmarks/embedder_cases.py music2latent music2latent tests/models/embedders/music2latent_case.npz
     pip install transformers==4.57.1
     python benchmarks/embedder_cases.py mert - tests/models/embedders/mert_case.npz
     git clone https://github.com/harritaylor/torchvggish
@@ -106,7 +108,7 @@ def small_vgg(layers: torch.nn.Sequential) -> torch.nn.Sequential:
 
 
 def mert(source: Path) -> Arrays:
-    """Run HubertModel of transformers, 2 layers of 128, on 2 sounds of 1500 samples, normalised as for MERT."""
+    """Run transformers' HubertModel, 2 layers of 128, on 2 sounds of 1500 samples."""
     transformers = importlib.import_module("transformers")
     config = transformers.HubertConfig(
         hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
@@ -125,7 +127,32 @@ def mert(source: Path) -> Arrays:
     }
 
 
-CASES: dict[str, Callable[[Path], Arrays]] = {"cdpam": cdpam, "mert": mert, "vggish": vggish}
+def music2latent(source: Path) -> Arrays:
+    """Run the encoder of music2latent, with an eighth of its channels, on 0.3 s of noise and silence."""
+    sys.modules["huggingface_hub"] = ModuleType("huggingface_hub")  # used to download only
+    sys.modules["huggingface_hub"].hf_hub_download = None  # type: ignore[attr-defined]
+    sys.path.insert(0, str(source))
+    models: Any = importlib.import_module("music2latent.models")
+    models.base_channels, models.bottleneck_base_channels = 8, 16
+    models.num_bottleneck_layers, models.bottleneck_channels = 2, 6
+    models.multipliers_list = [1, 2, 2, 2, 2]
+    inference = importlib.import_module("music2latent.inference")
+    network = randomised(models.Encoder())
+    sound = np.random.default_rng(4).normal(0, 0.1, 13_500).astype(np.float32)
+    sound[5000:9000] = 0
+    trainer = ModuleType("trainer")
+    trainer.gen = torch.nn.Module()  # type: ignore[attr-defined]
+    trainer.gen.encoder = network
+    made = inference.encode_audio_inference(sound, trainer, 44_100 * 60, 1, device="cpu")
+    return state_of(network, "encoder.") | {"sound": sound, "embedding": made[0].T.numpy()}
+
+
+CASES: dict[str, Callable[[Path], Arrays]] = {
+    "cdpam": cdpam,
+    "mert": mert,
+    "music2latent": music2latent,
+    "vggish": vggish,
+}
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ _TAIL = 22 + 65535 + 76  # end record, longest comment, the two end records of l
 _REMEDY = "fetch the file again, and check its SHA-256 against its name"
 
 _REMEDY_V1 = "use a later release of the model, of demucs v2 (demucs-e07c671f.th) or newer"
-_STATE_KEYS = ("state_dict", "model_state_dict", "model", "state")
+_STATE_KEYS = ("state_dict", "model_state_dict", "gen_state_dict", "model", "state")
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),

@@ -6,13 +6,24 @@ from stemwright.models.conv_tasnet.family import CONV_TASNET
 from stemwright.models.demucs.family import DEMUCS
 from stemwright.models.embedders.cdpam.building import CDPAM
 from stemwright.models.embedders.mert.building import MERT
+from stemwright.models.embedders.music2latent.building import MUSIC2LATENT
 from stemwright.models.embedders.vggish.building import VGGISH
 from stemwright.models.ibm_cnn.building import IBM_CNN
 from stemwright.models.registry.family import Family
 from stemwright.models.taggers.cnn14.building import CNN14
 from stemwright.models.universal.building import UNIVERSAL
 
-FAMILIES: tuple[Family, ...] = (CONV_TASNET, DEMUCS, IBM_CNN, UNIVERSAL, CNN14, CDPAM, VGGISH, MERT)
+FAMILIES: tuple[Family, ...] = (
+    CONV_TASNET,
+    DEMUCS,
+    IBM_CNN,
+    UNIVERSAL,
+    CNN14,
+    CDPAM,
+    VGGISH,
+    MERT,
+    MUSIC2LATENT,
+)
 """In the order in which they are asked."""
 
 

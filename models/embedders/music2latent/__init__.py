@@ -1,0 +1,1 @@
+"""Music2Latent's encoder as an embedder: graph and importer."""
