@@ -7,6 +7,7 @@ import typer
 
 from stemwright.core.errors import OptionError
 from stemwright.service.cli.eval_fad import fad
+from stemwright.service.cli.eval_report import report
 from stemwright.service.cli.eval_run import run
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -19,6 +20,7 @@ def evaluate() -> None:
 
 app.command()(run)
 app.command()(fad)
+app.command()(report)
 
 
 @app.command()
