@@ -27,7 +27,7 @@ def store(folder: Path, model: str, mean: float) -> Path:
 def test_two_runs_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     low, high = store(tmp_path / "low", "plain", 4), store(tmp_path / "high", "better", 8)
     assert run(["eval", "report", str(low), str(high), "--format", "csv"]) == 0
-    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    rows = [row for row in csv.reader(io.StringIO(capsys.readouterr().out)) if row]
     scores = [row for row in rows if row[0] == "SDR"]
     assert [row[1] for row in scores] == ["plain", "better"]
     vocals = next(row for row in rows if row[0] == "better against plain" and row[2] == "vocals")
