@@ -66,6 +66,14 @@ def batch(
     threads: cli.ThreadsOption = None,
     low_memory: cli.LowMemoryOption = False,
     accept_licence: cli.AcceptLicenceOption = False,
+    evaluate: Annotated[
+        bool,
+        typer.Option("--evaluate", help="Score the stems of MUSDB too; OUT/scores is as `eval run` writes."),
+    ] = False,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME", help="For --evaluate; default: bsseval; repeatable."),
+    ] = None,
     json_lines: cli.JsonOption = False,
 ) -> int:
     """Separate all recordings of a folder, resumable after a kill at any moment.
@@ -113,5 +121,7 @@ def batch(
             resume=resume,
             overwrite=overwrite,
             dry_run=dry_run,
+            evaluate=evaluate,
+            metrics=tuple(metric or ()),
         ),
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ from stemwright.core.errors import EXIT_OK, OptionError, OutputError, Stemwright
 from stemwright.core.musdb import Split
 from stemwright.models.separation.separator import Progress
 from stemwright.service.batches import BatchPlan, BatchRun, LocalWork, Outcome, TrackWork, identify
+from stemwright.service.cli.batch_wishes import ScoreWish
 from stemwright.service.cli.engine import open_asker, open_engine, track_options
 from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices
@@ -24,6 +25,9 @@ from stemwright.service.folders import Collection, Track, find_tracks
 from stemwright.service.ledger import LEDGER_FILE, Ledger, Row, read_rows
 from stemwright.service.outcomes import exit_code
 from stemwright.service.staging import sweep
+
+if TYPE_CHECKING:
+    from stemwright.service.cli.batch_scores import BatchScores
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +47,15 @@ class Request:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    evaluate: bool = False
+    metrics: tuple[str, ...] = ()
+
+    def scores(self, choices: Choices) -> ScoreWish | None:
+        """Return what the stems are scored by, None where they are not."""
+        if not self.evaluate:
+            return None
+        model = "+".join(Path(name).name for name in choices.models)
+        return ScoreWish(metrics=self.metrics, model=model, folder=self.folder, anew=self.overwrite)
 
 
 def separate_folder(choices: Choices, request: Request) -> int:
@@ -55,6 +68,8 @@ def separate_folder(choices: Choices, request: Request) -> int:
     """
     if request.resume and request.overwrite:
         raise OptionError("--resume and --overwrite exclude each other", "use one of them")
+    if request.metrics and not request.evaluate:
+        raise OptionError("--metric is for --evaluate", "add --evaluate, or leave --metric out")
     collection = find_tracks(request.folder, split=request.split, out=request.out)
     _check_musdb(collection, choices)
     depth: Literal["16", "32f"] = "16" if collection.kind == "plain" else "32f"
@@ -78,23 +93,57 @@ def separate_folder(choices: Choices, request: Request) -> int:
         with open_ledger(request) as ledger:
             engine.separator.prepare(options.separation)
             work = LocalWork(engine=engine, options=options)
-            return run_batch(plan, ledger, work, request.workers or 2, json_lines=choices.json_lines)
+            batch = BatchWork(plan, work, request.workers or 2, request.scores(choices))
+            return run_batch(batch, ledger, json_lines=choices.json_lines)
 
 
-def run_batch(plan: BatchPlan, ledger: Ledger, work: TrackWork, workers: int, *, json_lines: bool) -> int:
+@dataclass(frozen=True)
+class BatchWork:
+    """A batch: what is done, by whom, with how many tracks in flight, and what it is scored by."""
+
+    plan: BatchPlan
+    work: TrackWork
+    workers: int
+    scores: ScoreWish | None = None
+
+
+def run_batch(batch: BatchWork, ledger: Ledger, *, json_lines: bool) -> int:
     """Work through a batch and tell of it; return the exit code."""
-    outcomes = _run(plan, ledger, work, workers, json_lines=json_lines)
-    if not json_lines:
-        _print_table(outcomes)
-    return exit_code([outcome.error for outcome in outcomes])
+    with contextlib.ExitStack() as stack:
+        scores = None
+        if batch.scores is not None:
+            from stemwright.service.cli.batch_scores import BatchScores  # loads what only scores need
+
+            scores = stack.enter_context(BatchScores(batch.plan, batch.scores))
+        outcomes, errors = _run(batch, ledger, scores, json_lines=json_lines)
+        if not json_lines:
+            _print_table(outcomes)
+            if scores is not None:
+                scores.show()
+    return exit_code(errors)
 
 
 def _run(
-    plan: BatchPlan, ledger: Ledger, work: TrackWork, workers: int, *, json_lines: bool
-) -> list[Outcome]:
-    with ProgressDisplay(len(plan.collection.tracks)) as display:
-        run = BatchRun(plan=plan, ledger=ledger, work=work, workers=workers, observer=_Bars(display))
-        return [_told(outcome, display, json_lines=json_lines) for outcome in run.outcomes()]
+    batch: BatchWork, ledger: Ledger, scores: "BatchScores | None", *, json_lines: bool
+) -> tuple[list[Outcome], list[StemwrightError | None]]:
+    """Return what became of the tracks, and what went wrong with each or with its scores."""
+    outcomes: list[Outcome] = []
+    errors: list[StemwrightError | None] = []
+    with ProgressDisplay(len(batch.plan.collection.tracks)) as display:
+        run = BatchRun(
+            plan=batch.plan, ledger=ledger, work=batch.work, workers=batch.workers, observer=_Bars(display)
+        )
+        for outcome in run.outcomes():
+            outcomes.append(_told(outcome, display, json_lines=json_lines))
+            error = outcome.error
+            if scores is not None and error is None:
+                error = scores.score(outcome)
+                if error is not None:
+                    with display.hidden():
+                        key = outcome.track.key
+                        show_error(f"{key} could not be scored: {error.message}", error.remedy)
+            errors.append(error)
+    return outcomes, errors
 
 
 def _check_musdb(collection: Collection, choices: Choices) -> None:

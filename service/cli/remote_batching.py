@@ -9,7 +9,7 @@ from stemwright.core.errors import ModelNotFoundError, OptionError
 from stemwright.models.query.queries import class_stems
 from stemwright.models.separation.options import COMPLEMENT_PREFIX, RESIDUAL
 from stemwright.service.batches import BatchPlan, Identity
-from stemwright.service.cli.batching import Request, open_ledger, run_batch, show_plan
+from stemwright.service.cli.batching import BatchWork, Request, open_ledger, run_batch, show_plan
 from stemwright.service.cli.options import Choices
 from stemwright.service.client.synchronous import Client
 from stemwright.service.client.views import ModelFacts
@@ -53,8 +53,8 @@ def separate_by_service(
                 identity=plan.identity,
                 notes=JobNotes(request.out / JOBS_FILE),
             )
-            workers = request.workers or _IN_FLIGHT
-            return run_batch(plan, ledger, work, workers, json_lines=choices.json_lines)
+            batch = BatchWork(plan, work, request.workers or _IN_FLIGHT, request.scores(choices))
+            return run_batch(batch, ledger, json_lines=choices.json_lines)
 
 
 def job_options(choices: Choices, options: TrackOptions) -> dict[str, Any]:
