@@ -89,7 +89,8 @@ class ImagesOptions:
         Length of the filters.
     exact
         Do as museval does: no loading of the diagonal to speak of, and a source that is silent over the
-        whole track is an error. Otherwise such a source is left out of the projections and has no scores.
+        whole track is an error. Otherwise such a source has no scores, and if it is the reference that is
+        silent it takes no part in the projections.
     threads
         Frames scored at a time.
     """
@@ -156,28 +157,26 @@ def score_images(pairs: Pairs, options: ImagesOptions | None = None) -> ImageSco
     window = min(window, pairs.samples)
     with ThreadPoolExecutor(options.threads) as executor:
         survey = _Survey(pairs, options, executor)
-        silent = [index for index, sounds in enumerate(survey.sounds) if not sounds]
-        if silent and options.exact:
-            names = ", ".join(pairs.names[index] for index in silent)
+        reasons = survey.reasons(pairs.names)
+        if reasons and options.exact:
+            names = ", ".join(reasons)
             raise InputError(
                 f"silent over the whole track: {names}", "leave the source out, or score without exact"
             )
-        kept = [index for index in range(len(pairs.names)) if index not in silent]
+        scored = [index for index, name in enumerate(pairs.names) if name not in reasons]
         count = (pairs.samples - window + hop) // hop
         values = np.full((len(METRICS), len(pairs.names), count), np.nan)
-        if kept:
-            scorer = _FrameScorer(survey, kept, window, options)
+        if scored:
+            scorer = _FrameScorer(survey, scored, window, options)
             frames = _frames(pairs, window, hop, count)
             for index, scores in enumerate(_ordered(executor, scorer.score, frames, options.threads)):
-                values[:, kept, index] = scores
+                values[:, scored, index] = scores
     return ImageScores(
         names=pairs.names,
         values=values,
         window_s=window / pairs.sample_rate,
         hop_s=hop / pairs.sample_rate,
-        reasons={
-            pairs.names[index]: "the reference or the estimate is silent throughout" for index in silent
-        },
+        reasons=reasons,
     )
 
 
@@ -201,9 +200,15 @@ class _Survey:
         return self._correlations
 
     @property
-    def sounds(self) -> tuple[bool, ...]:
-        """Whether both sound, for each source."""
-        return tuple(bool(both) for both in self._references & self._estimates)
+    def basis(self) -> list[int]:
+        """Sources whose references sound, on which estimates are projected."""
+        return [int(index) for index in np.flatnonzero(self._references)]
+
+    def reasons(self, names: tuple[str, ...]) -> dict[str, str]:
+        """Why sources have no scores."""
+        silent = {False: "the reference is silent throughout", True: "the estimate is silent throughout"}
+        rows = zip(names, self._references, self._estimates, strict=True)
+        return {name: silent[bool(true)] for name, true, found in rows if not (true and found)}
 
     def _cuts(self) -> Iterator[tuple[Doubles, Doubles]]:
         size = max(self._pairs.sample_rate, self._taps)
@@ -272,37 +277,40 @@ class _FrameScorer:
     ----------
     survey
         The track.
-    kept
-        Sources that take part.
+    scored
+        Sources whose estimates are scored.
     window
         Samples of a frame.
     options
         Filters and loading.
     """
 
-    def __init__(self, survey: _Survey, kept: list[int], window: int, options: ImagesOptions) -> None:
+    def __init__(self, survey: _Survey, scored: list[int], window: int, options: ImagesOptions) -> None:
         channels, correlations = survey.channels, survey.correlations
-        self._kept, self._window = kept, window
+        self._basis, self._scored = survey.basis, scored
+        self._places = [self._basis.index(source) for source in scored]
         self._length = window + options.taps - 1
         self._size = scipy.fft.next_fast_len(self._length, real=True)
-        rows = [source * channels + channel for source in kept for channel in range(channels)]
-        every = correlations.filters(rows, rows, options.loading)
-        self._on_all = self._spectra(every)
+        rows, targets = (
+            [source * channels + channel for source in sources for channel in range(channels)]
+            for sources in (self._basis, scored)
+        )
+        self._on_all = self._spectra(correlations.filters(rows, targets, options.loading))
         own = []
-        for source in kept:
+        for source in scored:
             mine = [source * channels + channel for channel in range(channels)]
             own.append(self._spectra(correlations.filters(mine, mine, options.loading)))
         self._on_own = np.stack(own)
 
     def score(self, frame: tuple[Doubles, Doubles]) -> Doubles:
-        """Scores of a frame, shape=(4, kept sources)."""
-        references, estimates = (part[self._kept] for part in frame)
-        scores = np.full((len(METRICS), len(self._kept)), np.nan)
-        if _silent(references).any() or _silent(estimates).any():
+        """Scores of a frame, shape=(4, scored sources)."""
+        basis, estimates = frame[0][self._basis], frame[1][self._scored]
+        scores = np.full((len(METRICS), len(self._scored)), np.nan)
+        if _silent(basis).any() or _silent(estimates).any():
             return scores
-        sources, channels, _ = references.shape
-        spectra, estimated = self._spectra(references), self._spectra(estimates)
-        flat = spectra.reshape(sources * channels, -1)
+        everything, estimated = self._spectra(basis), self._spectra(estimates)
+        references, spectra = basis[self._places], everything[self._places]
+        flat = everything.reshape(-1, everything.shape[-1])
         on_all = np.einsum("rf,rtf->tf", flat, self._on_all).reshape(estimated.shape)
         on_own = np.einsum("jrf,jrtf->jtf", spectra, self._on_own)
         signal = np.square(references).sum(axis=(1, 2))

@@ -64,6 +64,16 @@ def test_a_source_that_is_silent_throughout_is_left_out_with_a_reason() -> None:
         score_images(three, ImagesOptions(taps=8, exact=True))
 
 
+def test_a_stem_whose_estimate_is_silent_still_interferes() -> None:
+    three = pairs(1, 3, 2, 3000)
+    whole = score_images(three, ImagesOptions(taps=8)).values
+    three.estimates[1] = 0
+    scores = score_images(three, ImagesOptions(taps=8))
+    assert scores.reasons == {"s1": "the estimate is silent throughout"}
+    assert np.isnan(scores.values[:, 1]).all()
+    np.testing.assert_allclose(scores.values[:, [0, 2]], whole[:, [0, 2]])
+
+
 def test_a_perfect_estimate_is_infinitely_good() -> None:
     same = pairs(2, 2, 1, 1000)
     scores = score_images(
