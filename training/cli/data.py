@@ -112,3 +112,59 @@ def preview(
     from stemwright.training.cli.data_commands import run_preview
 
     return run_preview(where, out, layout=layout, count=count, seconds=seconds, seed=seed)
+
+
+@app.command()
+def synthesise(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The set.")],
+    songs: Annotated[int, typer.Option("--songs", metavar="N", min=0, help="How many songs.")] = 0,
+    speakers: Annotated[
+        int, typer.Option("--speakers", metavar="N", min=0, help="Instead: speech of so many voices.")
+    ] = 0,
+    utterances: Annotated[
+        int, typer.Option("--utterances", metavar="N", min=1, help="Of each of the speakers.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another set.")] = 0,
+    seconds: Annotated[float, typer.Option("--seconds", min=2, max=600, help="Length of a song.")] = 30.0,
+    rate: Annotated[int, typer.Option("--rate", metavar="HZ", help="Of the songs.")] = 44100,
+    voices: Annotated[
+        Path | None,
+        typer.Option("--voices", metavar="DATA", help="Speech or vocals to sing with; default: espeak-ng."),
+    ] = None,
+    layout: _Layout = None,
+    midi: Annotated[
+        list[Path] | None,
+        typer.Option("--midi", metavar="PATH", help="Play this file or folder of MIDI; repeatable."),
+    ] = None,
+    soundfonts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--soundfont", metavar="FILE", help="Play with it; repeatable. Default: installed ones."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Folder of the songs in the set.")] = "train",
+) -> int:
+    """Make songs with stems in the layout of MUSDB18-HQ, or speech in folders of speakers.
+
+    Songs are composed, or played from MIDI, by FluidSynth, sung by voices that are moved onto the melody, and
+    go through equalisers, compressors, rooms and codecs. The mixture is the sum of the stems sample by
+    sample. The same seed makes the same songs; a second call goes on where the first one ended.
+    """
+    from stemwright.training.cli.synthesis_commands import SynthesisRequest, run_synthesis
+
+    return run_synthesis(
+        SynthesisRequest(
+            out=out,
+            songs=songs,
+            speakers=speakers,
+            utterances=utterances,
+            seed=seed,
+            seconds=seconds,
+            sample_rate=rate,
+            voices=voices,
+            layout=layout,
+            midi=tuple(midi or ()),
+            soundfonts=tuple(soundfonts or ()),
+            split=split,
+        )
+    )

@@ -255,7 +255,7 @@ def coded(samples: FloatArray, kbps: int, sample_rate: int) -> FloatArray:
 
     with tempfile.TemporaryDirectory(prefix="stemwright-") as folder:
         path = Path(folder, "coded.mp3")
-        fmt = OutputFormat(container="mp3", bitrate_kbps=kbps)
+        fmt = OutputFormat(container="mp3", bitrate_kbps=kbps if sample_rate >= 32_000 else min(kbps, 160))
         with open_writer(path, fmt, sample_rate, samples.shape[0]) as writer:
             writer.write(samples)
             writer.commit()

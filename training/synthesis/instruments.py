@@ -155,8 +155,9 @@ def played(midi: bytes, font: FoundSoundfont, sample_rate: int) -> FloatArray:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_EACH, check=False)
         except subprocess.TimeoutExpired as error:
             raise InternalError(f"FluidSynth did not end within {_SECONDS_EACH} s") from error
-        if done.returncode != 0 or not sound.is_file() or "Failed to load SoundFont" in done.stderr:
-            told = (done.stderr or done.stdout).strip().splitlines()
+        told = (done.stderr + done.stdout).strip().splitlines()
+        refused = any("not a SoundFont" in line or "Failed to load" in line for line in told)
+        if done.returncode != 0 or not sound.is_file() or refused:  # it plays silence without a soundfont
             raise InputError(
                 f"FluidSynth cannot play with {font.path}: {told[-1] if told else 'it says nothing'}",
                 "give a soundfont in the format SF2 or SF3",

@@ -66,8 +66,20 @@ def pitch_track(samples: FloatArray, sample_rate: int) -> FloatArray:
     score = normal - _OCTAVE_COST * np.log2(lags / first)  # of equal peaks the shorter period
     best = score.argmax(axis=1)
     heard = (normal[np.arange(count), best] > _VOICED) & (loud > _QUIET * loud.max())
-    pitch: FloatArray = np.where(heard, sample_rate / lags[best], 0).astype(np.float32)
+    pitch: FloatArray = np.where(heard, sample_rate / (lags[best] + _between(normal, best)), 0).astype(
+        np.float32
+    )
     return pitch
+
+
+def _between(rows: npt.NDArray[np.float64], best: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Return how far a parabola's peak is from the largest value of each row, in -0.5..0.5."""
+    at = np.clip(best, 1, rows.shape[1] - 2)
+    left, middle, right = (np.take_along_axis(rows, (at + by)[:, None], axis=1)[:, 0] for by in (-1, 0, 1))
+    curve = left - 2 * middle + right
+    offset = (left - right) / (2 * np.where(curve < 0, curve, -np.inf))
+    between: npt.NDArray[np.float64] = np.where(at == best, np.clip(offset, -0.5, 0.5), 0.0)
+    return between
 
 
 def syllables(samples: FloatArray, pitch: FloatArray, sample_rate: int) -> tuple[Syllable, ...]:

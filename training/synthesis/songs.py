@@ -25,6 +25,7 @@ from stemwright.training.synthesis.voices import Voices
 
 ALL_STEMS = ("drums", "bass", "other", "vocals")
 INFO_FILE = "info.json"
+SAMPLE_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # those of MP3, through which some stems go
 _LARGEST_PEAK = 0.95
 _SPARE_BYTES = 64 << 20
 _LEVELS_DB: Mapping[str, tuple[float, float]] = {  # mean and deviation, of the parts that sound; chosen here

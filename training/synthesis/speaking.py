@@ -1,15 +1,17 @@
 """Speech by espeak-ng: voices that anyone may have in any number, though of machines."""
 
+import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from stemwright.core.arrays import FloatArray
-from stemwright.core.errors import InternalError, OptionError
+from stemwright.core.errors import InternalError, OptionError, OutputError
 from stemwright.training.data import draws
 
 PROGRAM = "espeak-ng"
@@ -91,3 +93,57 @@ def spoken(text: str, speaker: Speaker) -> tuple[FloatArray, int]:
             raise OptionError(f"espeak-ng cannot speak as {speaker.voice}: {told}", "install its voices")
         samples, rate = soundfile.read(sound, dtype="float32", always_2d=True)
     return np.ascontiguousarray(samples.T), int(rate)
+
+
+def make_speech(
+    folder: Path,
+    speakers: int,
+    *,
+    utterances: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write speech of machines: a folder a speaker, as speech is packed; what is there already is kept.
+
+    Parameters
+    ----------
+    folder
+        The set: `speaker NNNN/NNN.wav`, one channel at 22,050 Hz, and `speakers.csv`.
+    speakers, utterances
+        How many, and of each how many.
+    seed
+        Of all that is drawn.
+    progress
+        Called for each speaker.
+
+    Raises
+    ------
+    OptionError
+        espeak-ng is not installed.
+    OutputError
+        The folder cannot be written.
+    """
+    import soundfile
+
+    rows = ["speaker,sex,voice"]
+    try:
+        for number in range(speakers):
+            speaker = draw_speaker(seed, number)
+            place = folder / f"speaker {number:04d}"
+            place.mkdir(parents=True, exist_ok=True)
+            for utterance in range(utterances):
+                path = place / f"{utterance:03d}.wav"
+                if not path.exists():
+                    rng = draws.generator(seed, "text", number, utterance)
+                    samples, rate = spoken(draw_text(rng, int(rng.integers(8, 20))), speaker)
+                    part = path.with_suffix(".part")
+                    soundfile.write(part, samples.T, rate, format="WAV", subtype="PCM_16")
+                    os.replace(part, path)
+            rows.append(f"{place.name},{'F' if '+f' in speaker.voice else 'M'},{speaker.voice}")
+            if progress is not None:
+                progress(number + 1, speakers)
+        (folder / "speakers.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise OutputError(
+            f"cannot write to {folder}: {error}", "make room, or choose another place"
+        ) from error
