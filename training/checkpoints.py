@@ -140,7 +140,7 @@ def check_architecture(path: Path, found: Mapping[str, Any], wanted: Mapping[str
             raise _other(path, f"of a network with {name} = {own.get(name)!r}, not {value!r}")
 
 
-_USE_ONLY = ("theta", "mirror", "tagger")  # settings that change no weight
+_USE_ONLY = ("theta", "mirror", "tagger", "upright")  # settings that change no weight
 _REMEDY = "take the configuration that it was trained with, or another checkpoint"
 
 

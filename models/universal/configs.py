@@ -28,11 +28,15 @@ class ResUNetConfig:
         Output channels of the six encoder blocks.
     tagger
         Name of the model that makes the conditions; empty for the one that the size stands for.
+    upright
+        Whether training begins with masks that turn no phase. The paper's initial masks turn each bin anyhow,
+        which takes many steps to unlearn.
     """
 
     condition_size: int = 527
     channels: tuple[int, int, int, int, int, int] = (32, 64, 128, 256, 384, 384)
     tagger: str = ""
+    upright: bool = False
 
     def arguments(self) -> dict[str, Any]:
         """Return the settings as a checkpoint's metadata carry them."""

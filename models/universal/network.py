@@ -31,6 +31,7 @@ _SLOPE = 0.01
 _MOMENTUM = 0.01
 _SMALLEST_POWER = 1e-10
 _SMALLEST_LENGTH = 1e-10
+_UPRIGHT = (0.0, 3.0, 0.0)  # of scale, real and imaginary part before their activations
 
 Offsets = Mapping[str, Tensor]
 """What the condition adds behind each norm, by the norm's path: shape=(B, channels, 1, 1)."""
@@ -171,6 +172,8 @@ class ResUNet30(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if config.upright:
+            self.base.after_conv.bias = nn.Parameter(torch.tensor(_UPRIGHT))
 
     def forward(self, mixture: Tensor, condition: Tensor) -> Tensor:
         """Separate.

@@ -154,3 +154,12 @@ def test_the_serving_form_is_the_network_at_rest() -> None:
     product = spectrum * (mask[:, 0, ..., 0] + 1j * mask[:, 0, ..., 1])
     found = transform.inverse(product.astype(np.complex64), SEGMENT_SAMPLES)
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_training_can_begin_with_the_phase_of_the_mixture() -> None:
+    torch.manual_seed(0)
+    net = ResUNet30(ResUNetConfig(condition_size=5, channels=(4, 4, 8, 8, 8, 8), upright=True))
+    with torch.no_grad():
+        mask = net.mask(torch.rand(1, 1, 33, 1025), torch.rand(1, 5))[..., :-1, :]
+    angles = torch.atan2(mask[..., 1], mask[..., 0])
+    assert float(angles.abs().mean()) < 0.3
