@@ -6,6 +6,9 @@ Each case is made in an environment that has the authors' package, and kept besi
     python benchmarks/embedder_cases.py cdpam cdpam/cdpam/models.py tests/models/embedders/cdpam_case.npz
     pip download --no-deps music2latent==0.1.8 && unzip music2latent-0.1.8-py3-none-any.whl -d music2latent
     python benchmarks/embedder_cases.py music2latent music2latent tests/models/embedders/music2latent_case.npz
+    pip install torchlibrosa==0.1.0
+    pip download --no-deps laion-clap==1.1.7 && unzip laion_clap-1.1.7-py3-none-any.whl -d laion_clap
+    python benchmarks/embedder_cases.py clap laion_clap tests/models/embedders/clap_case.npz
     pip install transformers==4.57.1
     python benchmarks/embedder_cases.py mert - tests/models/embedders/mert_case.npz
     git clone https://github.com/harritaylor/torchvggish
@@ -18,7 +21,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -107,6 +110,46 @@ def small_vgg(layers: torch.nn.Sequential) -> torch.nn.Sequential:
     return torch.nn.Sequential(*made)
 
 
+def clap(source: Path) -> Arrays:
+    """Run HTSAT of laion_clap, with few channels, and a projection on 2 sounds of 10 s."""
+    package = ModuleType("clap_module")  # its own __init__ loads the text branch
+    package.__path__ = [str(source / "laion_clap" / "clap_module")]
+    sys.modules["clap_module"] = package
+    tools: Any = ModuleType(
+        "clap_module.utils"
+    )  # used in training, and for outputs that are not the embedding
+    tools.do_mixup, tools.interpolate = None, lambda x, ratio: x
+    sys.modules["clap_module.utils"] = tools
+    authors: Any = importlib.import_module("clap_module.htsat")
+    settings = SimpleNamespace(
+        window_size=1024, hop_size=480, sample_rate=48_000, mel_bins=64, fmin=50, fmax=14_000
+    )
+    branch = authors.HTSAT_Swin_Transformer(
+        config=settings, embed_dim=8, depths=[2, 3, 2, 1], num_heads=[2, 2, 4, 4], num_classes=3
+    )
+    projection = torch.nn.Sequential(torch.nn.Linear(64, 12), torch.nn.ReLU(), torch.nn.Linear(12, 10))
+    state = branch.state_dict()
+    kept = {name: state[name].clone() for name in state if "extractor" in name or "mask" in name}
+    randomised(branch)
+    branch.load_state_dict(kept, strict=False)
+    branch.bn0.running_mean.fill_(-30.0)
+    branch.bn0.running_var.fill_(300.0)
+    draws = np.random.default_rng(5)
+    sounds = draws.normal(0, 0.1, (2, 480_000)).astype(np.float32)
+    sounds[1, 200_000:] = 0
+    heard = torch.tensor(sounds)
+    with torch.no_grad():
+        features = branch.logmel_extractor(branch.spectrogram_extractor(heard))[:, 0]
+        embedded = randomised(projection)(branch({"waveform": heard}, device="cpu")["embedding"])
+    state = state_of(branch, "module.audio_branch.") | state_of(projection, "module.audio_projection.")
+    unused = ("extractor", "mask", "index", "tscam", "head.")
+    return {name: value for name, value in state.items() if not any(part in name for part in unused)} | {
+        "seed": np.asarray(5),
+        "features": features.numpy().astype(np.float16),
+        "embedding": torch.nn.functional.normalize(embedded, dim=-1).numpy(),
+    }
+
+
 def mert(source: Path) -> Arrays:
     """Run transformers' HubertModel, 2 layers of 128, on 2 sounds of 1500 samples."""
     transformers = importlib.import_module("transformers")
@@ -149,6 +192,7 @@ def music2latent(source: Path) -> Arrays:
 
 CASES: dict[str, Callable[[Path], Arrays]] = {
     "cdpam": cdpam,
+    "clap": clap,
     "mert": mert,
     "music2latent": music2latent,
     "vggish": vggish,

@@ -5,6 +5,7 @@ from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.conv_tasnet.family import CONV_TASNET
 from stemwright.models.demucs.family import DEMUCS
 from stemwright.models.embedders.cdpam.building import CDPAM
+from stemwright.models.embedders.clap.building import CLAP
 from stemwright.models.embedders.mert.building import MERT
 from stemwright.models.embedders.music2latent.building import MUSIC2LATENT
 from stemwright.models.embedders.vggish.building import VGGISH
@@ -23,6 +24,7 @@ FAMILIES: tuple[Family, ...] = (
     VGGISH,
     MERT,
     MUSIC2LATENT,
+    CLAP,
 )
 """In the order in which they are asked."""
 

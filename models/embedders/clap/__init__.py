@@ -1,0 +1,1 @@
+"""LAION-CLAP's audio branch as an embedder: graph and importer."""
