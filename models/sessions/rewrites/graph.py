@@ -171,9 +171,11 @@ class EditableGraph:
             self._model.graph.name or "graph",
             self._input_infos,
             outputs,
-            [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
-        return self._wrap(graph)
+        model = self._wrap(graph)
+        for name, value in self.constants.items():  # one by one into their place: weights are copied once
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        return model
 
     def evaluate(self, node: onnx.NodeProto, inputs: Mapping[str, AnyArray]) -> list[AnyArray] | None:
         """Compute one node by ONNX's reference implementation; None if it knows no such operator."""

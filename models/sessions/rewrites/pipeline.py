@@ -7,11 +7,12 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from onnx.external_data_helper import set_external_data
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.sessions.rewrites.attention import fuse_attention
@@ -24,6 +25,9 @@ from stemwright.models.sessions.rewrites.quantise import compress_layers, quanti
 
 _LOG = logging.getLogger(__name__)
 _KEPT_S = 90 * 86400.0
+_LARGEST_FILE = 2**31 - (64 << 20)  # a protobuf message ends at 2 GiB
+_OWN_PLACE = 1024  # bytes from which a tensor is stored outside of too large a graph
+_ALIGNMENT = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +192,12 @@ def _key(sha256: str, plan: Plan) -> str:
 
 
 def _find(folder: Path, key: str) -> PreparedGraph | None:
-    path, note = folder / f"{key}.onnx", folder / f"{key}.json"
+    path, note, weights = _places(folder, key)
     try:
         told = json.loads(note.read_text())
         if path.stat().st_size != told["size"]:
+            return None
+        if told.get("weights") and weights.stat().st_size != told["weights"]:
             return None
         # The note's time tells when the graph was last used; the graph's own time is left alone,
         # because OpenVINO takes it into the name of what it compiled.
@@ -202,24 +208,47 @@ def _find(folder: Path, key: str) -> PreparedGraph | None:
         return None
 
 
+def _places(folder: Path, key: str) -> tuple[Path, Path, Path]:
+    """Graph, note, and the weights of a graph that is too large for one file."""
+    return folder / f"{key}.onnx", folder / f"{key}.json", folder / f"{key}.weights"
+
+
 def _store(folder: Path, key: str, model: onnx.ModelProto, changed: tuple[str, ...]) -> PreparedGraph:
-    path, note = folder / f"{key}.onnx", folder / f"{key}.json"
-    data = model.SerializeToString()
-    _write(path, data)
-    _write(note, json.dumps({"size": len(data), "rewrites": changed}).encode())
+    path, note, weights = _places(folder, key)
+    told: dict[str, object] = {"rewrites": changed}
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _LARGEST_FILE:
+        told["weights"] = _write(weights, _moved_out(model, weights.name))
+    told["size"] = _write(path, [model.SerializeToString()])
+    _write(note, [json.dumps(told).encode()])
     return PreparedGraph(path=path, rewrites=changed, key=key)
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write all or nothing: another process may be reading the same name."""
+def _moved_out(model: onnx.ModelProto, location: str) -> Iterator[bytes]:
+    """Take the large tensors out of a model, and yield what the file of that name is to hold."""
+    offset = 0
+    for tensor in model.graph.initializer:
+        data = tensor.raw_data
+        if len(data) < _OWN_PLACE:
+            continue
+        padding = -offset % _ALIGNMENT
+        set_external_data(tensor, location, offset=offset + padding, length=len(data))
+        tensor.ClearField("raw_data")
+        yield bytes(padding)
+        yield data
+        offset += padding + len(data)
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> int:
+    """Write all or nothing, for another process may be reading the same name; returns the size."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            size = sum(file.write(part) for part in parts)
         Path(name).replace(path)
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
+    return size
 
 
 def _drop_old(folder: Path) -> None:
@@ -228,5 +257,5 @@ def _drop_old(folder: Path) -> None:
     for note in folder.glob("*.json"):
         with contextlib.suppress(OSError):
             if note.stat().st_mtime < oldest:
-                note.with_suffix(".onnx").unlink(missing_ok=True)
-                note.unlink()
+                for path in _places(folder, note.stem):
+                    path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
@@ -91,6 +92,33 @@ def test_files_of_a_past_season_go(source: Path, tmp_path: Path) -> None:
     with prepared_graph(source, SHA, plan, cache_dir=tmp_path / "cache"):
         assert not (folder / "old.onnx").exists()
         assert (folder / "new.onnx").exists()
+
+
+def test_too_large_a_graph_has_its_weights_beside_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = output_of(onnx.load(str(source)), np.ones((1, 4, 8), np.float32))
+    monkeypatch.setattr(pipeline, "_LARGEST_FILE", 50)
+    monkeypatch.setattr(pipeline, "_OWN_PLACE", 10)
+    plan = Plan(rewrites=(CONSTANTS, GATES), runtime="any 1")
+    folder = tmp_path / "cache" / "graphs"
+    for _ in range(2):  # made, then made again without its weights
+        with prepared_graph(source, SHA, plan, cache_dir=tmp_path / "cache") as kept:
+            (weights,) = folder.glob("*.weights")
+            assert not any(
+                tensor.raw_data
+                for tensor in onnx.load(kept.path, load_external_data=False).graph.initializer
+                if tensor.dims
+            )
+            session = ort.InferenceSession(str(kept.path), providers=["CPUExecutionProvider"])
+            np.testing.assert_allclose(
+                session.run(None, {"x": np.ones((1, 4, 8), np.float32)})[0], expected, atol=1e-6
+            )
+        weights.write_bytes(b"cut off")
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "_KEPT_S", -1.0)
+        pipeline._drop_old(folder)
+    assert not list(folder.iterdir())
 
 
 def test_control_flow_is_left_alone(tmp_path: Path) -> None:
