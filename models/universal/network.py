@@ -31,7 +31,7 @@ _SLOPE = 0.01
 _MOMENTUM = 0.01
 _SMALLEST_POWER = 1e-10
 _SMALLEST_LENGTH = 1e-10
-_UPRIGHT = (0.0, 3.0, 0.0)  # of scale, real and imaginary part before their activations
+_UPRIGHT = (0.0, 1.0, 0.0)  # scale, real and imaginary part of the first masks, before their activations
 
 Offsets = Mapping[str, Tensor]
 """What the condition adds behind each norm, by the norm's path: shape=(B, channels, 1, 1)."""
@@ -173,6 +173,7 @@ class ResUNet30(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if config.upright:
+            nn.init.zeros_(self.base.after_conv.weight[1:])
             self.base.after_conv.bias = nn.Parameter(torch.tensor(_UPRIGHT))
 
     def forward(self, mixture: Tensor, condition: Tensor) -> Tensor:
