@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import oaconvolve
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.source import ArraySource
@@ -51,6 +50,8 @@ def context_network(kernels: FloatArray | None = None, trim: int = 0) -> Network
     Stem s = tanh(kernel_s * (x - mean(x)) + ramp), with the ramp -0.1..0.1 over the window; `trim`
     samples are cut off at both ends.
     """
+    from scipy.signal import oaconvolve  # slow to import: workers that are killed all the time do without
+
     filters = context_kernels() if kernels is None else kernels
 
     def run(windows: FloatArray) -> FloatArray:
