@@ -163,6 +163,6 @@ def test_training_can_begin_with_the_phase_of_the_mixture() -> None:
         mask = net.mask(torch.rand(1, 1, 33, 1025), torch.rand(1, 5))[..., :-1, :]
     angles = torch.atan2(mask[..., 1], mask[..., 0])
     assert float(angles.abs().max()) < 1e-6
-    net.mask(torch.rand(1, 1, 33, 1025), torch.rand(1, 5))[..., 1].sum().backward()
+    net.mask(torch.rand(1, 1, 33, 1025), torch.rand(1, 5))[..., 1].sum().backward()  # type: ignore[no-untyped-call]
     gradient = net.base.after_conv.weight.grad
     assert gradient is not None and float(gradient[2].abs().max()) > 0
