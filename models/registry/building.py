@@ -8,7 +8,7 @@ from pathlib import Path
 from stemwright.core.errors import ModelFileError, OptionError, OutputError
 from stemwright.models.checkpoints import Checkpoint, content_digest, read_checkpoint
 from stemwright.models.checkpoints.arguments import from_json, plain_mapping
-from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, StorageKind, WeightsOrigin
+from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, StorageKind, WeightsOrigin
 from stemwright.models.registry import staging
 from stemwright.models.registry.catalog import entry_with_content
 from stemwright.models.registry.converting import Measure, store_weights_as
@@ -118,7 +118,7 @@ def _build(
 ) -> None:
     # Families fill their graphs without loss; what rounds is done to the finished graph, for all alike.
     filled = "float32" if options.storage == "float32" else "float16"
-    family.build(
+    built = family.build(
         checkpoint,
         name=options.name,
         folder=folder,
@@ -126,6 +126,13 @@ def _build(
         licence=licence,
         origin=origin,
     )
+    if not isinstance(built, Manifest):
+        if options.storage == "int8" or options.measure is not None:
+            raise OptionError(
+                f"{options.name} separates nothing: what int8 costs it cannot be measured",
+                "give --storage float16, which loses nothing here, and no songs",
+            )
+        return
     if options.storage != "float32" or options.measure is not None:
         store_weights_as(folder, options.storage, measure=options.measure)
 

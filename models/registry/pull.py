@@ -268,18 +268,30 @@ class _Pull:
     def _no_source(self, entry: CatalogModel, failures: list[str]) -> SourceUnavailableError:
         """Build the error that says which file to fetch by hand and where it goes."""
         settings = self.options.settings
-        first, *rest = _verifiable(entry)
-        place = self.store.downloads(entry.name) / first.file_name
-        others = "".join(f" or {describe(source, settings)}" for source in rest)
-        remedy = (
-            f"fetch {describe(first, settings)}{others} by hand and run "
-            f"`stemwright models pull {entry.name} --from FILE`, or place {first.file_name} at {place} "
-            f"and pull again; the model goes to {self.store.root / entry.name}"
-        )
+        remedy = self._by_hand(entry)
         if settings.offline:
             why = "; ".join([f"{OFFLINE_VARIABLE} is set and no file of it is here", *failures])
             return SourceUnavailableError(f"{entry.name} cannot be pulled: {why}", remedy)
         return SourceUnavailableError(f"no source of {entry.name} can be used: {'; '.join(failures)}", remedy)
+
+    def _by_hand(self, entry: CatalogModel) -> str:
+        """Say how a file that was fetched by hand gets into the store."""
+        settings = self.options.settings
+        if not (verifiable := _verifiable(entry)):
+            # Nothing is published that a file could be checked against: it is the user's word that counts.
+            like = f" --like {entry.like}" if entry.like else ""
+            return (
+                f"fetch {describe(entry.sources[0], settings)} by hand and run `stemwright models import FILE "
+                f"--name {entry.name}{like}`"
+            )
+        first, *rest = verifiable
+        place = self.store.downloads(entry.name) / first.file_name
+        others = "".join(f" or {describe(source, settings)}" for source in rest)
+        return (
+            f"fetch {describe(first, settings)}{others} by hand and run "
+            f"`stemwright models pull {entry.name} --from FILE`, or place {first.file_name} at {place} "
+            f"and pull again; the model goes to {self.store.root / entry.name}"
+        )
 
     def _install(self, entry: CatalogModel, fetched: Fetched) -> AnyInstalled:
         """Verify a checkpoint, build its folder, run the stored case and put it in place."""

@@ -194,7 +194,10 @@ def save(
 @app.command("export")
 def export(
     family: Annotated[
-        str, typer.Argument(metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal, cnn14 or cdpam.")
+        str,
+        typer.Argument(
+            metavar="FAMILY", help="demucs, conv_tasnet, ibm_cnn, universal, cnn14, or an embedder's."
+        ),
     ],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", metavar="FILE", help="Weights of a network.")],
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="Name to install it under.")],

@@ -166,7 +166,7 @@ class _Encoder:
         turned = writer.op("Transpose", self.norm(x, f"{name}.norm", axes=2), perm=[0, 3, 2, 1])
         flat = writer.op("Reshape", turned, writer.ints(-1, bins, size))
         scale = (size // _HEADS) ** -0.5
-        parts = [
+        queries, keys, values = (
             self.layers.dense(
                 flat,
                 f"{name}.mha.{part}",
@@ -174,8 +174,8 @@ class _Encoder:
                 bias[start : start + size] * factor,
             )
             for part, start, factor in (("q", 0, scale), ("k", size, 1.0), ("v", 2 * size, 1.0))
-        ]
-        mixed = self.layers.attention(*parts, _HEADS, size)
+        )
+        mixed = self.layers.attention(queries, keys, values, _HEADS, size)
         mixed = self.layers.linear(mixed, f"{name}.mha.out_proj")
         back = writer.op("Reshape", mixed, writer.op("Shape", turned))
         return writer.op("Transpose", back, perm=[0, 3, 2, 1])
