@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class WeightAverage:
@@ -13,7 +13,7 @@ class WeightAverage:
     Parameters
     ----------
     net
-        The network; the average begins with its weights.
+        The network, which it goes on to look at; the average begins with its weights.
     decay
         Share of the old average that is kept at each step. The first steps keep less, (1 + n) / (10 + n), so
         that the initial weights are soon forgotten.
@@ -22,21 +22,21 @@ class WeightAverage:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.tensors = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+        own = net.state_dict()  # views of the tensors that the steps change in place
+        self.tensors = {name: tensor.detach().clone() for name, tensor in own.items()}
+        pairs = [(self.tensors[name], tensor) for name, tensor in own.items()]
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._others = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Take in the weights after a step."""
+    def update(self) -> None:
+        """Take in the network's weights after a step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        floats: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for name, tensor in net.state_dict().items():
-            if tensor.is_floating_point():
-                floats[0].append(self.tensors[name])
-                floats[1].append(tensor)
-            else:
-                self.tensors[name].copy_(tensor)
-        torch._foreach_lerp_(*floats, 1 - decay)
+        averages, weights = ([pair[side] for pair in self._floats] for side in (0, 1))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for count, own in self._others:
+            count.copy_(own)
 
     def state_dict(self) -> dict[str, object]:
         """Everything that a checkpoint needs."""

@@ -150,7 +150,7 @@ def update(
     norm = nn.utils.clip_grad_norm_(state.net.parameters(), limit)
     state.optimiser.step()
     if state.average is not None:
-        state.average.update(state.net)
+        state.average.update()
     return {"loss": losses.total, "gradient": norm, **losses.parts}
 
 
