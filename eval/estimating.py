@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,18 +10,19 @@ from typing import Any, Protocol
 from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import OutputFormat, open_writer
 from stemwright.core.audio.source import open_source
-from stemwright.core.errors import InputError, OptionError
+from stemwright.core.errors import InputError
+from stemwright.eval.asking import AskedEstimator, Report
 from stemwright.eval.datasets.contract import Nature, OpenTrack
 from stemwright.eval.datasets.sources import Named
 from stemwright.eval.oracles import Oracle, oracle_blocks
 from stemwright.models.manifest import Manifest
+from stemwright.models.query.queries import QueryMaker
 from stemwright.models.registry.installed import Installed, InstalledModel
 from stemwright.models.registry.store import open_model
 from stemwright.models.separation.separator import CancelToken, SeparationOptions, Separator
 from stemwright.models.sessions.opening import SessionOptions
+from stemwright.models.taggers.session import tagger_session
 
-Report = Callable[[str, float], None]
-"""Called with what is going on (`separating`, `scoring`) and the share of it that is done, 0 to 1."""
 _FLOAT_WAV = OutputFormat(container="wav", bit_depth="32f")
 _SUFFIX = ".wav"
 
@@ -130,19 +131,19 @@ def open_estimator(choice: ModelChoice | Oracle, nature: Nature) -> Iterator[Est
     ModelNotFoundError, ModelFileError, DeviceError
         A model cannot be had or opened.
     OptionError
-        Models that cannot be averaged, or that are asked by queries.
+        Models that cannot be averaged.
     """
     if isinstance(choice, Oracle):
         yield OracleEstimator(oracle=choice, nature=nature)
         return
     models = [open_model(name) for name in choice.models]
     manifests = [manifest for model in models for manifest in _manifests(model)]
-    if any(manifest.stem_kind == "query" for manifest in manifests):
-        raise OptionError(
-            f"{choice.models[0]} separates what it is asked for, which no data set tells",
-            "separate with `stemwright batch --query` and score the folders",
-        )
+    rules = next((manifest.query for manifest in manifests if manifest.query is not None), None)
     with Separator.open(models, options=choice.session, weights=choice.weights) as separator:
+        if rules is not None:
+            maker = QueryMaker(rules, tagger_session(rules.tagger, choice.session))
+            yield AskedEstimator(separator=separator, separation=choice.separation, maker=maker)
+            return
         yield ModelEstimator(
             separator=separator,
             separation=choice.separation,

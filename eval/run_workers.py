@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stemwright.core.errors import CancelledError, InternalError, StemwrightError
 
 if TYPE_CHECKING:
-    from stemwright.eval.estimating import Report
+    from stemwright.eval.asking import Report
     from stemwright.eval.rows import FailedTrack, TrackScores
     from stemwright.eval.running import RunPlan
 

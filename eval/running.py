@@ -24,11 +24,11 @@ from stemwright.core.errors import (
     output_error,
     unforeseen,
 )
+from stemwright.eval.asking import AskedEstimator, Report
 from stemwright.eval.datasets.contract import DataSet, DataTrack
 from stemwright.eval.datasets.opening import open_data
 from stemwright.eval.estimating import (
     ModelChoice,
-    Report,
     model_facts,
     open_estimator,
     write_estimates,
@@ -184,7 +184,8 @@ class TrackRunner:
         """An oracle knows which stem is which."""
         if isinstance(self._plan.choice, Oracle):
             return False
-        return self._data.interchangeable or self._estimator.interchangeable
+        asked = isinstance(self._estimator, AskedEstimator)  # each stem by its name
+        return not asked and (self._data.interchangeable or self._estimator.interchangeable)
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[Path]:

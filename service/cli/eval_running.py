@@ -11,8 +11,9 @@ from pathlib import Path
 import typer
 
 from stemwright.core.errors import InputError, OptionError, StemwrightError
+from stemwright.eval.asking import Report
 from stemwright.eval.datasets.opening import open_data
-from stemwright.eval.estimating import ModelChoice, Report
+from stemwright.eval.estimating import ModelChoice
 from stemwright.eval.measures.contract import Metric, ScoreOptions
 from stemwright.eval.metrics import DEFAULT_METRICS, parse_metrics
 from stemwright.eval.oracles import PREFIX, Oracle, parse_oracle
