@@ -7,13 +7,12 @@ ORDER is an `Order` as JSON; the last line printed is the list of its `Row`s.
 
 import fcntl
 import os
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -84,10 +83,8 @@ def _model(order: Order) -> InstalledModel | InstalledTagger:
 def _call(order: Order, model: InstalledModel, row: Row, precision: PrecisionChoice) -> Row:
     from stemwright.models.sessions.opening import open_session
 
-    with _shared(order.lock, alone=False):
-        begun = time.monotonic()
+    with _shared(order.lock, alone=False), _opening(row):
         session = open_session(model, order.options(order.device, precision))
-        row.open_s = time.monotonic() - begun
     plan, audio = model.manifest.plan, model.manifest.audio
     facts = session.facts
     row.window_s = plan.output_samples / audio.sample_rate
@@ -96,7 +93,7 @@ def _call(order: Order, model: InstalledModel, row: Row, precision: PrecisionCho
     window = _window(model)
     with _shared(order.lock, alone=True):
         stems = _stems(session, model, window)
-        row.call_s = _median(lambda: _stems(session, model, window), order.seconds)
+        row.call_s, row.cpu_s = _median(lambda: _stems(session, model, window), order.seconds)
         used_s = row.call_s
         if row.calls > 1 or row.batch > 1:
             used_s = _side_by_side(
@@ -148,16 +145,14 @@ def _notes(channels: int, samples: int, sample_rate: int) -> FloatArray:
 def _tagging(order: Order, tagger: InstalledTagger, row: Row) -> Row:
     from stemwright.models.taggers.session import TaggerSession
 
-    with _shared(order.lock, alone=False):
-        begun = time.monotonic()
+    with _shared(order.lock, alone=False), _opening(row):
         session = TaggerSession(tagger, order.options(order.device, "float32"))
-        row.open_s = time.monotonic() - begun
     rate = tagger.manifest.audio.sample_rate
     row.window_s = _TAGGED_S
     sound = _notes(1, round(_TAGGED_S * rate), rate)
     with _shared(order.lock, alone=True):
         probabilities = session.segment(sound, rate).probabilities
-        row.call_s = _median(lambda: session.segment(sound, rate), order.seconds)
+        row.call_s, row.cpu_s = _median(lambda: session.segment(sound, rate), order.seconds)
         row.card_mb = _card_memory(order.device)
     row.realtime = row.window_s / row.call_s
     row.host_mb = _peak()
@@ -224,13 +219,16 @@ def _errors(found: FloatArray, expected: FloatArray) -> tuple[float, float]:
     return largest, float(10 * np.log10(max(error, 1e-30) / max(power, 1e-30)))
 
 
-def _median(call: Callable[[], object], seconds: float) -> float:
-    times: list[float] = []
-    while len(times) < _MOST_CALLS and (not times or sum(times) < seconds):
-        begun = time.perf_counter()
+def _median(call: Callable[[], object], seconds: float) -> tuple[float, float]:
+    """Median wall and processor time of a call."""
+    walls: list[float] = []
+    processors: list[float] = []
+    while len(walls) < _MOST_CALLS and (not walls or sum(walls) < seconds):
+        wall, processor = time.perf_counter(), time.process_time()
         call()
-        times.append(time.perf_counter() - begun)
-    return median(times)
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return median(walls), median(processors)
 
 
 def _side_by_side(call: Callable[[], object], calls: int, seconds: float) -> float:
@@ -242,7 +240,7 @@ def _side_by_side(call: Callable[[], object], calls: int, seconds: float) -> flo
                 result.result()
 
         together()
-        return _median(together, seconds)
+        return _median(together, seconds)[0]
 
 
 @contextmanager
@@ -264,8 +262,26 @@ def _card_memory(device: str) -> float | None:
     return float(sum(held)) if held else None
 
 
+@contextmanager
+def _opening(row: Row) -> Iterator[None]:
+    """Note time and largest memory of opening, and begin to count the memory of calls."""
+    _forget_peak()
+    begun = time.monotonic()
+    yield
+    row.open_s, row.open_mb = time.monotonic() - begun, _peak()
+    _forget_peak()
+
+
+def _forget_peak() -> None:
+    """Begin to count the largest memory anew; a kernel that cannot goes on with that of before."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident memory since it was last forgotten, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":

@@ -22,17 +22,18 @@ class Row(BaseModel):
         What ran where.
     parameters, file_mb
         Its size.
-    window_s, call_s
-        Length of a call, and the median time it took, transforms included.
+    window_s, call_s, cpu_s
+        Length of a call, and the median wall and processor time it took, transforms included.
     realtime
         Seconds of audio per second as the device is used: with `calls` side by side in batches of `batch`.
     error, error_db
         Largest difference from the CPU's stems over their deviation, and the difference's power relative
         to theirs in dB.
-    open_s
-        Time to open the session, which the first time rewrites the graph and compares with the CPU.
+    open_s, open_mb
+        Time and largest memory of opening the session, which the first time rewrites the graph and compares
+        with the CPU.
     host_mb, card_mb
-        Largest memory of the process, and what it holds on the card.
+        Largest memory of the process while it computes, and what it holds on the card then.
     song_s, separate_s
         Length of a recording, and the time that its separation took from samples to samples.
     failure
@@ -40,8 +41,8 @@ class Row(BaseModel):
     """
 
     HEADINGS: ClassVar = (
-        *("network", "parameters", "file, MB", "device", "precision", "error", "dB", "call, s"),
-        *("x real time", "process, MB", "card, MB"),
+        *("network", "parameters", "file, MB", "device", "precision", "error", "dB", "call, s", "CPU, s"),
+        *("x real time", "opening, MB", "calls, MB", "card, MB"),
     )
     SONG_HEADINGS: ClassVar = (
         *("model", "device", "precision", "recording, s", "s", "x real time", "dB from first", "process, MB"),
@@ -57,12 +58,14 @@ class Row(BaseModel):
     file_mb: float = 0
     window_s: float = 0
     call_s: float = 0
+    cpu_s: float = 0
     realtime: float = 0
     calls: int = 1
     batch: int = 1
     error: float | None = None
     error_db: float | None = None
     open_s: float = 0
+    open_mb: float = 0
     host_mb: float = 0
     card_mb: float | None = None
     song_s: float = 0
@@ -73,12 +76,13 @@ class Row(BaseModel):
         """Cells of the table of networks."""
         start = (self.title, f"{self.parameters:,}", f"{self.file_mb:.0f}", self.device)
         if self.failure:
-            return (*start, self.failure, *[""] * 6)
+            return (*start, self.failure, *[""] * 8)
         error = "" if self.error is None else f"{self.error:.1e}"
         decibels = "" if self.error_db is None else f"{self.error_db:.0f}"
-        call = f"{self.call_s:.3g}"
+        call, processor = f"{self.call_s:.3g}", f"{self.cpu_s:.3g}"
         used = f"{self.realtime:.3g}" + (f" (batches of {self.batch})" if self.batch > 1 else "")
-        return (*start, self.precision, error, decibels, call, used, f"{self.host_mb:.0f}", self._card)
+        memory = (f"{self.open_mb:.0f}", f"{self.host_mb:.0f}", self._card)
+        return (*start, self.precision, error, decibels, call, processor, used, *memory)
 
     def song_cells(self) -> tuple[str, ...]:
         """Cells of the table of recordings."""
