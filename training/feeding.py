@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from stemwright.core.errors import OptionError
+from stemwright.core.errors import InputError, OptionError
 from stemwright.training.augmentation.batch import augmented
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch, batches
@@ -49,10 +49,29 @@ def open_sources(config: TrainConfig, task: Task) -> Sources:
             channels=task.channels,
             samples=task.segment_samples(seconds),
             batch=config.loop.batch,
+            stems=task.stems if task.kind == "stems" else None,
         )
 
     valid = opened(data.valid, data.valid_segment_s or data.segment_s) if data.valid else None
     return Sources(train=opened(data.train, data.segment_s), valid=valid)
+
+
+def check_sources(sources: Sources, task: Task) -> None:
+    """Raise InputError if data does not fit the network that it is for."""
+    for source in (sources.train, sources.valid):
+        if source is None:
+            continue
+        if source.sample_rate != task.sample_rate:
+            raise InputError(
+                f"the data is at {source.sample_rate} Hz, the network works at {task.sample_rate}",
+                "give a data folder, or a pack that was made for this rate",
+            )
+        fitting = len(source.names) == len(task.stems)
+        if not fitting or (task.kind == "stems" and tuple(source.names) != task.stems):
+            raise InputError(
+                f"the data has {', '.join(source.names)}, the network gives {', '.join(task.stems)}",
+                "name them in this order: targets in data.train and data.valid, or model.stems",
+            )
 
 
 def feed(config: TrainConfig, source: Source, start: int, place: Place) -> Generator[Batch]:

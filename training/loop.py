@@ -18,7 +18,7 @@ from stemwright.training.clock import Clock
 from stemwright.training.config import TrainConfig
 from stemwright.training.data.batches import Batch
 from stemwright.training.devices import Place, compute_type, joined_processes
-from stemwright.training.feeding import Sources, feed, open_sources
+from stemwright.training.feeding import Sources, check_sources, feed, open_sources
 from stemwright.training.recording import Recorder, open_recorder
 from stemwright.training.run_folder import RunFolder
 from stemwright.training.signals import StopRequest
@@ -85,7 +85,9 @@ def train(
     with joined_processes() as place, StopRequest() as stop:
         task = task_of(config)
         compute = compute_type(loop.precision, place.device)
+        place.share(loop.batch)
         sources = sources or open_sources(config, task)
+        check_sources(sources, task)
         folder = RunFolder(run)
         checkpoints = Checkpoints(folder.checkpoints, loop.keep, writes=place.first)
         state = TrainingState(config, task, place.device)
@@ -117,7 +119,7 @@ def train(
                 if interrupted:
                     keeper.save()
                     raise CancelledError(f"stopped after step {state.step}", f"resume the run in {run}")
-            if validator.is_owed(state.step):
+            if validator.is_owed(state):
                 keeper.validate()
             keeper.save()
         return Outcome(step=state.step, seconds=state.seconds, best=state.best)

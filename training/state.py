@@ -46,6 +46,7 @@ class TrainingState:
         self.average = WeightAverage(self.net, config.loop.ema) if config.loop.ema else None
         self.step = 0
         self.seconds = 0.0
+        self.validated = 0  # the step that was validated last
         self.best: Best | None = None
 
     @property
@@ -66,6 +67,7 @@ class TrainingState:
             "config": self._config.model_dump(mode="json"),
             "step": self.step,
             "seconds": self.seconds,
+            "validated": self.validated,
             "best": asdict(self.best) if self.best else None,
             "model": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -83,7 +85,7 @@ class TrainingState:
             self.schedule.load_state_dict(held["schedule"])
             if self.average is not None:
                 self.average.load_state_dict(held["average"])
-            self.step, self.seconds = held["step"], held["seconds"]
+            self.step, self.seconds, self.validated = held["step"], held["seconds"], held["validated"]
             self.best = Best(**held["best"]) if held["best"] else None
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(

@@ -39,7 +39,6 @@ class Validator:
     def __init__(self, config: TrainConfig, task: Task, source: Source | None, place: Place) -> None:
         self._loop, self._task, self._place = config.loop, task, place
         self._on = source is not None and self._loop.validate_every > 0
-        self._last = 0
         self._items: list[Example] = []
         if source is not None and self._on and place.first:
             self._items = held_out(source, self._loop.validate_items)
@@ -53,13 +52,13 @@ class Validator:
         """Tell whether to validate after so many steps."""
         return self._on and step % self._loop.validate_every == 0
 
-    def is_owed(self, step: int) -> bool:
+    def is_owed(self, state: TrainingState) -> bool:
         """Tell whether a run that ends here has not been validated as it is."""
-        return self._on and step > 0 and step != self._last
+        return self._on and state.step != state.validated
 
     def improves(self, state: TrainingState, recorder: Recorder) -> bool:
         """Validate, tell the schedule, and return whether it is the best so far."""
-        self._last = state.step
+        state.validated = state.step
         value = self._place.agree(self._value(state, recorder) if self._place.first else 0.0)[0]
         state.schedule.observe(value)
         if value != value or (state.best is not None and value <= state.best.value):

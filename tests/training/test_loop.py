@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -251,6 +252,31 @@ def test_a_run_is_not_overwritten_and_none_is_not_resumed(tmp_path: Path) -> Non
         train(config, tmp_path, sources=tone_sources(config))
     with pytest.raises(InputError, match="holds no run"):
         RunFolder(tmp_path / "nothing").config()
+
+
+def test_data_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
+    config = small_config("conv_tasnet", segment_s=0.3)
+    tones = tone_sources(config).train
+    assert isinstance(tones, Tones)
+    for other, said in (
+        (dataclasses.replace(tones, sample_rate=16_000), "the data is at 16000 Hz"),
+        (dataclasses.replace(tones, names=("a", "b", "c")), "the data has a, b, c"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(config, tmp_path, sources=Sources(train=other))
+    named = small_config("conv_tasnet", segment_s=0.3, model={"stems": ["low", "high"]})
+    with pytest.raises(InputError, match="the network gives low, high"):
+        train(named, tmp_path, sources=Sources(train=tones))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:
+    config = small_config("conv_tasnet", segment_s=0.3, loop={"validate_every": 4})
+    train(config, tmp_path, sources=tone_sources(config))
+    before, log = last_state(tmp_path), RunFolder(tmp_path).rows()
+    train(config, tmp_path, resume=True, sources=tone_sources(config))
+    assert_same_weights(before, last_state(tmp_path))
+    assert RunFolder(tmp_path).rows() == log
 
 
 def test_a_cut_line_of_the_log_counts_for_nothing(tmp_path: Path) -> None:
