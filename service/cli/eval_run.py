@@ -57,10 +57,10 @@ def run(
     mixtures), and the layout of FUSS. Equal speakers or sounds are put in the order of the best mean
     SI-SDR.
 
-    Models: any model (one that is asked by queries is asked for the true stems that are called as sounds), or
-    an oracle, which gives every table its ceiling and its floor: `oracle:ibm`,
-    `oracle:irm` and `oracle:wiener` are masks of the true stems, `oracle:mixture` is the mixture itself.
-    Masks take `?n_fft=4096&hop=1024`; default: that for music (1024 and 256 below 32 kHz), else 32 and 8 ms.
+    Models: any model; one that takes queries is asked for the true stems that are called as sounds. Or an
+    oracle, which gives every table its ceiling and its floor: `oracle:ibm`, `oracle:irm` and
+    `oracle:wiener` are masks of the true stems, `oracle:mixture` is the mixture itself. Masks take
+    `?n_fft=4096&hop=1024`; default: that for music (1024 and 256 below 32 kHz), else 32 and 8 ms.
 
     RUN/run.json tells what was run, RUN/tracks.jsonl has a row for each track, frames included. A track
     that fails does not stop the rest, and is tried again when the run goes on.
