@@ -32,6 +32,7 @@ _TAIL = 22 + 65535 + 76  # end record, longest comment, the two end records of l
 _REMEDY = "fetch the file again, and check its SHA-256 against its name"
 
 _REMEDY_V1 = "use a later release of the model, of demucs v2 (demucs-e07c671f.th) or newer"
+_INTEGERS = ("num_batches_tracked", "relative_position_index", "position_ids")
 _STATE_KEYS = ("state_dict", "model_state_dict", "gen_state_dict", "model", "state")
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
@@ -265,11 +266,11 @@ def _plain_facts(facts: dict[Any, Any]) -> dict[str, Value]:
 
 
 def _tensors(state: dict[Any, Any], stored: int) -> dict[str, FloatArray]:
-    """Return the tensors of floats; counters of batches, which only training uses, are left out."""
+    """Return the tensors of floats; integers that training counts or that follow from sizes are left out."""
     tensors = {
         str(name): _floating(name, value)
         for name, value in state.items()
-        if not str(name).endswith("num_batches_tracked")
+        if not str(name).endswith(_INTEGERS)
     }
     if sum(tensor.size for tensor in tensors.values()) > stored:
         refuse("tensors of the checkpoint overlap")

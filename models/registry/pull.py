@@ -280,10 +280,9 @@ class _Pull:
         if not (verifiable := _verifiable(entry)):
             # Nothing is published that a file could be checked against: it is the user's word that counts.
             like = f" --like {entry.like}" if entry.like else ""
-            return (
-                f"fetch {describe(entry.sources[0], settings)} by hand and run `stemwright models import FILE "
-                f"--name {entry.name}{like}`"
-            )
+            address = describe(entry.sources[0], settings)
+            command = f"stemwright models import FILE --name {entry.name}{like}"
+            return f"fetch {address} by hand and run `{command}`"
         first, *rest = verifiable
         place = self.store.downloads(entry.name) / first.file_name
         others = "".join(f" or {describe(source, settings)}" for source in rest)
