@@ -6,7 +6,7 @@ path = "LibriSpeech"      # a data folder, or a pack
 hold_out = 0.05           # of the speakers; data.valid has the same and part = "held_out"
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -155,12 +155,13 @@ class AugmentTable(_Table):
 
 
 class Shape(_Table):
-    """What a network takes: Hz, channels, samples of an example, and examples of a whole step."""
+    """What a network takes: Hz, channels, samples of an example, examples of a whole step, its stems."""
 
     sample_rate: int
     channels: int
     samples: int
     batch: int = 16
+    stems: tuple[str, ...] | None = None
 
 
 def open_source(
@@ -170,6 +171,7 @@ def open_source(
     channels: int,
     samples: int,
     batch: int = 16,
+    stems: Sequence[str] | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Source:
@@ -184,6 +186,8 @@ def open_source(
         What the network takes.
     batch
         Examples of a step, all processes together.
+    stems
+        The network's stems in order, which songs are asked for where their table names no targets.
     cache
         Where data folders are packed.
     progress
@@ -200,7 +204,13 @@ def open_source(
     """
     augment = augmentation_of(settings, sample_rate)
     longer = 0 if augment is None else augment.shift
-    shape = Shape(sample_rate=sample_rate, channels=channels, samples=samples + longer, batch=batch)
+    shape = Shape(
+        sample_rate=sample_rate,
+        channels=channels,
+        samples=samples + longer,
+        batch=batch,
+        stems=None if stems is None else tuple(stems),
+    )
     tables = _tables({name: value for name, value in settings.items() if name != "augment"})
     if augment is not None and not all(isinstance(table, SongTable) for table in tables):
         raise OptionError("only songs are augmented by stem", "leave the table augment out")
@@ -272,8 +282,9 @@ def _open(
         return ListedMixtures(utterances, table.metadata, samples=shape.samples)
     if isinstance(table, SongTable):
         songs = table.selected(pack_of(table.path, table.layout, None, None))
+        of_network = {stem: (stem,) for stem in shape.stems or ()}
         rules = SongRules(
-            targets=table.targets,
+            targets=table.targets or of_network or None,
             samples=shape.samples,
             remix=table.remix,
             normalise=table.normalise,
