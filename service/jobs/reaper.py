@@ -99,6 +99,8 @@ class Reaper:
             )
         }
         gone = [worker for worker in dead if worker not in left]
+        for worker in gone:  # while their rows still tell of it: this one may die in between
+            shutil.rmtree(self._scratch / worker, ignore_errors=True)
         with self._database.writing() as connection:
             connection.execute(
                 update(JOBS)
@@ -112,5 +114,3 @@ class Reaper:
                     WORKERS.c.seen <= self._database.now - self._dead_after_s,
                 )
             )
-        for worker in gone:
-            shutil.rmtree(self._scratch / worker, ignore_errors=True)
