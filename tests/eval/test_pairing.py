@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from stemwright.core.errors import InputError
 from stemwright.eval.datasets.sources import Named
 from stemwright.eval.pairing import best_order, pair_sources
 from stemwright.eval.signal_metrics import si_sdr
+from stemwright.eval.stem_folders import open_stem_folders
 from stemwright.eval.stem_plans import ScoredStem, plan_stems
-from tests.support.data_sets import RATE, Samples, noise
+from tests.support.data_sets import RATE, Samples, noise, write
 
 
 def named(name: str, samples: Samples, rate: int = RATE) -> Named:
@@ -135,3 +137,39 @@ def test_what_is_longer_by_less_than_a_frame_is_trimmed(caplog: pytest.LogCaptur
 def test_what_does_not_belong_together(samples: Samples, rate: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         pair_sources(["v"], [named("true", noise(0))], [named("found", samples, rate)])
+
+
+def two_folders(tmp_path: Path) -> tuple[Path, Path]:
+    for index, name in enumerate(("bass", "vocals")):
+        write(tmp_path / "true" / f"{name}.wav", noise(index))
+        write(tmp_path / "found" / f"{name}.wav", noise(index) + 0.1 * noise(9))
+    write(tmp_path / "true" / "mixture.wav", noise(0) + noise(1))
+    return tmp_path / "true", tmp_path / "found"
+
+
+def test_folders_that_were_exchanged_are_recognised(tmp_path: Path) -> None:
+    true, found = two_folders(tmp_path)
+    assert open_stem_folders(true, found).names == ("bass", "vocals")
+    with pytest.raises(InputError, match="holds the mixture") as refused:
+        open_stem_folders(found, true)
+    assert "exchange --reference and --estimate" in refused.value.remedy
+    (found / "result.json").write_text("{}")
+    with pytest.raises(InputError, match="holds stems that were separated"):
+        open_stem_folders(found, true)
+
+
+def test_a_folder_of_nothing_but_a_mixture(tmp_path: Path) -> None:
+    true, found = two_folders(tmp_path)
+    for name in ("bass", "vocals"):
+        (true / f"{name}.wav").unlink()
+    with pytest.raises(InputError, match="nothing but a mixture"):
+        open_stem_folders(true, found)
+
+
+def test_a_sample_that_is_no_number_is_told_with_its_time(tmp_path: Path) -> None:
+    true, found = two_folders(tmp_path)
+    samples = noise(0)
+    samples[1, 6000] = np.inf
+    write(found / "bass.wav", samples)
+    with pytest.raises(InputError, match=r"bass\.wav has a NaN or infinite sample at 0\.750 s"):
+        open_stem_folders(true, found)
