@@ -283,7 +283,9 @@ class Pack:
         held = frozenset(order[: min(max(1, below), len(order) - 1)])
         return self.where(lambda one: one.group not in held), self.where(lambda one: one.group in held)
 
-    def read(self, number: int, start: int = 0, frames: int | None = None) -> FloatArray:
+    def read(
+        self, number: int, start: int = 0, frames: int | None = None, *, out: FloatArray | None = None
+    ) -> FloatArray:
         """Read a segment, silent where it reaches beyond the recording.
 
         Parameters
@@ -294,6 +296,8 @@ class Pack:
             First sample; may be negative or behind the end.
         frames
             Length; by default to the recording's end.
+        out
+            Where to, shape=(channels, frames), float32; by default a new array.
 
         Returns
         -------
@@ -303,13 +307,16 @@ class Pack:
         one = self.index.recordings[number]
         frames = max(0, one.frames - start) if frames is None else frames
         first, last = min(max(start, 0), one.frames), min(max(start + frames, 0), one.frames)
-        out = np.zeros((self.channels, frames), np.float32)
-        if last > first:
-            stored = self._audio[one.offset + first : one.offset + last]
-            np.multiply(
-                stored.T, np.float32(one.gain / FULL_SCALE), out=out[:, first - start : last - start],
-                dtype=np.float32, casting="unsafe",
-            )  # fmt: skip
+        out = np.empty((self.channels, frames), np.float32) if out is None else out
+        if last <= first:
+            out[:] = 0
+            return out
+        before, behind = first - start, last - start
+        out[:, :before] = 0
+        out[:, behind:] = 0
+        stored = self._audio[one.offset + first : one.offset + last]
+        gain = np.float32(one.gain / FULL_SCALE)
+        np.multiply(stored.T, gain, out=out[:, before:behind], dtype=np.float32, casting="unsafe")
         return out
 
     def anchor_values(self, number: int) -> FloatArray:

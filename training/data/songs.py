@@ -98,22 +98,20 @@ class Songs:
         repitch = RepitchDraw()
         if self.rules.repitch is not None:
             repitch = draw_repitch(self.rules.repitch, seed=seed, step=step, index=index)
-        targets = []
-        for name, stems in self._targets.items():
+        channels = self.rules.channels or self.pack.channels
+        targets = np.empty((len(self._targets), channels, self._frames), np.float32)
+        for (name, stems), out in zip(self._targets.items(), targets, strict=True):
             if not one_song:
                 song, start = self._place(rng)
-            target = self._target(song, stems, start, channel)
-            if self.rules.repitch is not None:
-                target = apply_repitch(
-                    target,
-                    repitch,
-                    sample_rate=self.sample_rate,
-                    length=self._frames,
-                    voice=name in _VOICES,
-                )
-            targets.append(target)
-        stacked = np.stack(targets)
-        return Example(mixture=stacked.sum(axis=0), targets=stacked)
+            if repitch == RepitchDraw():
+                self._read(song, stems, start, channel, out)
+                continue
+            longer = np.empty((channels, self._needed), np.float32)
+            self._read(song, stems, start, channel, longer)
+            out[:] = apply_repitch(
+                longer, repitch, sample_rate=self.sample_rate, length=self._frames, voice=name in _VOICES
+            )
+        return Example(mixture=targets.sum(axis=0), targets=targets)
 
     @cached_property
     def _songs(self) -> dict[str, dict[str, int]]:
@@ -143,17 +141,20 @@ class Songs:
         start = int(rng.integers(last + 1)) if last >= 0 else 0  # a shorter song ends in silence
         return self._names[which], start
 
-    def _target(self, song: str, stems: Sequence[str], start: int, channel: int) -> FloatArray:
-        total = self.pack.read(self._songs[song][stems[0]], start, self._needed)
-        for stem in stems[1:]:
-            total += self.pack.read(self._songs[song][stem], start, self._needed)
-        if self.rules.channels == 1 and self.pack.channels == 2:
-            total = total[channel : channel + 1]
+    def _read(self, song: str, stems: Sequence[str], start: int, channel: int, out: FloatArray) -> None:
+        """Read the sum of stems."""
+        for place, stem in enumerate(stems):
+            number = self._songs[song][stem]
+            if place == 0 and out.shape[0] == self.pack.channels:
+                self.pack.read(number, start, out.shape[1], out=out)
+                continue
+            read = self.pack.read(number, start, out.shape[1])
+            part = read if out.shape[0] == read.shape[0] else read[channel : channel + 1]
+            np.add(out if place else 0, part, out=out)
         if self.rules.normalise:
             facts = self.pack.index.statistics[song]
-            total -= np.float32(facts.mean)
-            total /= np.float32(facts.std + _STD_FLOOR)
-        return total
+            out -= np.float32(facts.mean)
+            out *= np.float32(1 / (facts.std + _STD_FLOOR))
 
     def _check(self) -> None:
         if not self._targets or not all(self._targets.values()):
