@@ -1,6 +1,7 @@
 """LAION-CLAP's audio branch against laion_clap on random weights, and its way into the store."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,14 +67,14 @@ def test_time_is_stretched_as_torch_does(size: int) -> None:
 
 def test_a_checkpoint_becomes_an_embedder(tmp_path: Path) -> None:
     state, case = stored_case("clap")
-    integers = dict.fromkeys(
+    integers: Any = dict.fromkeys(
         (
             "module.audio_branch.layers.0.blocks.0.attn.relative_position_index",
             "module.text_branch.embeddings.position_ids",
         ),
         np.arange(4),
     )
-    write_checkpoint(tmp_path / "clap.pt", state | integers, key="state_dict")  # type: ignore[operator]
+    write_checkpoint(tmp_path / "clap.pt", state | integers, key="state_dict")
     store = ModelStore(tmp_path / "store")
     options = ImportOptions(name="small", like="clap-laion-audio")
     made = import_file(tmp_path / "clap.pt", store, ask=accept_all, options=options)
