@@ -10,7 +10,7 @@ from stemwright.models.checkpoints import Checkpoint, content_digest, read_check
 from stemwright.models.checkpoints.arguments import from_json, plain_mapping
 from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, StorageKind, WeightsOrigin
 from stemwright.models.registry import staging
-from stemwright.models.registry.catalog import entry_with_content
+from stemwright.models.registry.catalog import entry_told, entry_with_content
 from stemwright.models.registry.converting import Measure, store_weights_as
 from stemwright.models.registry.families import family_named, family_of
 from stemwright.models.registry.family import Family
@@ -92,7 +92,8 @@ def build_from_checkpoint(
         )
     digest = content_digest(checkpoint.tensors)
     known = entry_with_content(digest, checkpoint.like)
-    licence = known.licence if known else _licence(options.licence_text)
+    told = entry_told(checkpoint.like) if options.licence_text is None else None
+    licence = known.licence if known else told.licence if told else _licence(options.licence_text)
     AcceptedTerms(store.root).require(licence, ask, str(path))
     origin = WeightsOrigin(
         source=str(path),

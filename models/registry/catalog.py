@@ -30,6 +30,7 @@ __all__ = [
     "WebSource",
     "catalog_entry",
     "catalog_names",
+    "entry_told",
     "entry_with_content",
 ]
 
@@ -243,6 +244,14 @@ def catalog_entry(name: str) -> CatalogEntry | None:
             for member in entry.members:
                 if member.model.name == name:
                     return member.model
+    return None
+
+
+def entry_told(like: str) -> CatalogModel | None:
+    """Return the model that a file is told to be, if no digest of its weights is known; None for others."""
+    for entry in CATALOG:
+        if isinstance(entry, CatalogModel) and like and entry.like == like and not entry.content_sha256:
+            return entry
     return None
 
 

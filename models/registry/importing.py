@@ -28,7 +28,7 @@ from stemwright.models.manifest import (
     read_manifest,
 )
 from stemwright.models.registry import staging
-from stemwright.models.registry.catalog import CatalogModel, entry_with_content
+from stemwright.models.registry.catalog import CatalogModel, entry_told, entry_with_content
 from stemwright.models.registry.model_files import (
     check_hashes,
     embedded_manifest,
@@ -148,7 +148,7 @@ def _import_checkpoint(
     if options.name is None and known is None:
         raise OptionError(f"{path} does not say what model it is", "give it a name with --name")
     name = checked_name(options.name or (known.name if known else ""))
-    licence = _licence(known, options.licence_text)
+    licence = _licence(known or entry_told(options.like), options.licence_text, certain=known is not None)
     AcceptedTerms(store.root).require(licence, ask, known.name if known else str(path))
     verified_by = "its content digest is the known one" if known else "nothing: it is the user's own file"
     origin = WeightsOrigin(
@@ -176,9 +176,9 @@ def _import_checkpoint(
             return store.install(folder)
 
 
-def _licence(known: CatalogModel | None, text: str | None) -> Licence:
-    """Return the terms: those of known weights stand, whatever is said of them."""
-    if known is not None:
+def _licence(known: CatalogModel | None, text: str | None, *, certain: bool) -> Licence:
+    """Return the terms: of known weights theirs, of weights by the user's word too unless he gives some."""
+    if known is not None and (certain or text is None):
         return known.licence
     return UNKNOWN_LICENCE if text is None else Licence(name="as told at import", text=text)
 

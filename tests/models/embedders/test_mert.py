@@ -5,17 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemwright.core.errors import ModelFileError
+from stemwright.core.errors import LicenceError, ModelFileError, SourceUnavailableError
 from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.embedders.mert import building
 from stemwright.models.embedders.mert.building import MERT, SAMPLE_RATE
 from stemwright.models.embedders.mert.graph import mert_graph
 from stemwright.models.embedders.preparation import prepared
 from stemwright.models.embedders.session import embedder_session
-from stemwright.models.manifest import Preparation
+from stemwright.models.manifest import UNKNOWN_LICENCE, Preparation
+from stemwright.models.registry.downloads import Patience
 from stemwright.models.registry.importing import ImportOptions, import_file
+from stemwright.models.registry.pull import PullOptions, pull
+from stemwright.models.registry.sources import SourceSettings
 from stemwright.models.registry.store import InstalledEmbedder, ModelStore
-from stemwright.models.registry.terms import accept_all
+from stemwright.models.registry.terms import accept_all, accept_none
 from stemwright.models.sessions.runtimes.contract import SessionOptions
 from tests.support.embedder_cases import run_graph, stored_case, write_checkpoint
 
@@ -53,10 +56,39 @@ def test_a_checkpoint_becomes_an_embedder(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(building, "LAYERS", 2)
     made = import_file(tmp_path / "mert.bin", store, ask=accept_all, options=options)
     assert isinstance(made, InstalledEmbedder)
+    assert made.manifest.licence == UNKNOWN_LICENCE
     assert made.manifest.statistics_name == "MERT-v1-95M"
     session = embedder_session("small", SessionOptions(device="cpu", threads=1), store)
     frames = session.embed(case["sounds"][:1], SAMPLE_RATE)
     np.testing.assert_allclose(frames, case["embedding"][0], atol=0.02)  # 16 bits lie between
+
+
+def test_a_file_that_is_told_to_be_merts_has_its_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "LAYERS", 2)
+    write_checkpoint(tmp_path / "mert.bin", stored_case("mert")[0], key="")
+    store = ModelStore(tmp_path / "store")
+    options = ImportOptions(name="mine", like="mert-v1-95m")
+    with pytest.raises(LicenceError, match="CC-BY-NC"):
+        import_file(tmp_path / "mert.bin", store, ask=accept_none, options=options)
+    made = import_file(tmp_path / "mert.bin", store, ask=accept_all, options=options)
+    assert isinstance(made, InstalledEmbedder)
+    assert made.manifest.licence.must_accept
+    own = ImportOptions(name="own", like="mert-v1-95m", licence_text="trained by us")
+    made = import_file(tmp_path / "mert.bin", store, ask=accept_none, options=own)
+    assert isinstance(made, InstalledEmbedder)
+    assert made.manifest.licence.text == "trained by us"
+
+
+def test_a_host_that_cannot_be_reached_is_told_with_the_way_round(tmp_path: Path) -> None:
+    settings = SourceSettings(mirror="http://127.0.0.1:9", patience=Patience(attempts=1))
+    with pytest.raises(SourceUnavailableError) as caught:
+        pull("mert-v1-95m", ModelStore(tmp_path), ask=accept_all, options=PullOptions(settings=settings))
+    assert "/m-a-p/MERT-v1-95M/resolve/main/pytorch_model.bin cannot be reached" in caught.value.message
+    assert caught.value.remedy.endswith(
+        "`stemwright models import FILE --name mert-v1-95m --like mert-v1-95m`"
+    )
 
 
 def test_five_seconds_are_374_frames() -> None:
