@@ -1,30 +1,16 @@
 """A picture of which sounds are in a recording, and when."""
 
-import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from stemwright.core.errors import OutputError, output_error
+from stemwright.core.figures import PictureFormat, figure_bytes, picture_format, plain, write_whole
 from stemwright.models.query.detection import ClassActivity, Detection
 
-PictureFormat = Literal["png", "svg"]
 _WIDTH_INCH, _ROW_INCH, _MARGINS_INCH = 10.0, 0.32, 1.3
 # Columns of the picture at most: an hour has 1800 windows, each column shows the largest of its share.
 _MOST_COLUMNS = 2000
-
-
-def picture_format(path: Path) -> PictureFormat:
-    """Return the format that a file's name asks for; raises OutputError for any but .png and .svg."""
-    suffix = path.suffix.lower()
-    if suffix == ".png":
-        return "png"
-    if suffix == ".svg":
-        return "svg"
-    raise OutputError(f"{path} is no picture's name", "end it in .png or .svg")
 
 
 def draw_detection(detection: Detection, shown: Sequence[ClassActivity], path: Path, *, title: str) -> None:
@@ -35,28 +21,13 @@ def draw_detection(detection: Detection, shown: Sequence[ClassActivity], path: P
     OutputError
         Another format than PNG or SVG, or the file cannot be written.
     """
-    data = detection_picture(detection, shown, picture_format(path), title=title)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".stemwright-", delete=False) as file:
-            aside = Path(file.name)
-            try:
-                file.write(data)
-                file.close()
-                aside.chmod(0o644)
-                aside.replace(path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise output_error(path, error) from error
+    write_whole(path, detection_picture(detection, shown, picture_format(path), title=title))
 
 
 def detection_picture(
     detection: Detection, shown: Sequence[ClassActivity], fmt: PictureFormat, *, title: str
 ) -> bytes:
     """Return the bytes of a picture: a row a class, time to the right, probability as darkness."""
-    # matplotlib takes half a second to import; the figure is made without pyplot, which keeps state.
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -77,13 +48,9 @@ def detection_picture(
     axes.set_yticks(np.arange(len(rows)) + 0.5, labels)
     axes.set_xlim(0.0, detection.duration_s)
     axes.set_xlabel("seconds")
-    axes.set_title(title.replace("$", r"\$"))
+    axes.set_title(plain(title))
     figure.colorbar(image, ax=axes, label="probability")
-    out = io.BytesIO()
-    # Without a date and with a fixed salt the same detection gives the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "stemwright"}):
-        figure.savefig(out, format=fmt, dpi=120, metadata={"Date": None} if fmt == "svg" else None)
-    return out.getvalue()
+    return figure_bytes(figure, fmt)
 
 
 def _columns(one: ClassActivity) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -1,18 +1,14 @@
-"""Plots of runs, as figures that can be written as PNG or SVG.
+"""Plots of runs, as figures; `core.figures` writes them."""
 
-matplotlib is used without pyplot, which keeps state between figures.
-"""
-
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stemwright.core.errors import InputError, OptionError
+from stemwright.core.figures import plain
 from stemwright.eval.listening import Agreement, Ratings
 from stemwright.eval.report.summary import Aggregate, track_values
 from stemwright.eval.report.tables import run_name
@@ -21,8 +17,6 @@ from stemwright.eval.rows import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = ("png", "svg")
-_DPI = 120
 # Colours that people who see fewer of them tell apart (Okabe and Ito's).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 _SPECTROGRAM_POINTS = 1200
@@ -164,27 +158,6 @@ def listening_plot(ratings: Ratings, metric: str, agreements: Sequence[Agreement
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure
-
-
-def check_plot_path(path: Path) -> None:
-    """Refuse a file name whose ending is no form of plots, before any work is done."""
-    if path.suffix.lower().lstrip(".") not in FORMATS:
-        raise OptionError(f"{path} names no form of plots", "let it end in .png or .svg")
-
-
-def figure_bytes(figure: "Figure", form: str) -> bytes:
-    """Return a figure as PNG or SVG; the same figure gives the same bytes."""
-    import matplotlib as mpl
-
-    data = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "stemwright", "svg.fonttype": "none"}):
-        figure.savefig(data, format=form, dpi=_DPI, metadata={"Date": None} if form == "svg" else None)
-    return data.getvalue()
-
-
-def plain(text: str) -> str:
-    """Return text that matplotlib does not take for mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _figure(*, width: float, height: float = 4.0, rows: int = 1) -> tuple["Figure", Any]:

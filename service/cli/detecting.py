@@ -9,12 +9,13 @@ from pathlib import Path
 import typer
 
 from stemwright.core.audio.source import AudioInfo, open_source
+from stemwright.core.figures import picture_format
 from stemwright.models.query.detection import ClassActivity, detect
 from stemwright.models.sessions.runtimes.contract import SessionOptions
 from stemwright.models.taggers.session import tagger_session
 from stemwright.service.cli.main import printable
 from stemwright.service.cli.output import print_json_line
-from stemwright.service.detection_picture import draw_detection, picture_format
+from stemwright.service.detection_picture import draw_detection
 
 _SHOWN_TIMES = 4
 

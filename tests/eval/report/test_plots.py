@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stemwright.core.errors import InputError
-from stemwright.eval.report.plots import box_plot, figure_bytes, frame_plot, spectrogram_plot
+from stemwright.core.figures import PictureFormat, figure_bytes
+from stemwright.eval.report.plots import box_plot, frame_plot, spectrogram_plot
 from tests.eval.report.runs import make_run
 
 RNG = np.random.default_rng(1)
@@ -30,7 +31,8 @@ def test_boxes_stand_at_the_quartiles_of_the_tracks() -> None:
 
 
 def test_the_same_figure_has_the_same_bytes() -> None:
-    for form in ("png", "svg"):
+    forms: tuple[PictureFormat, ...] = ("png", "svg")
+    for form in forms:
         assert figure_bytes(box_plot(RUNS, "SDR"), form) == figure_bytes(box_plot(RUNS, "SDR"), form)
 
 
