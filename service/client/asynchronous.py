@@ -74,6 +74,7 @@ class AsyncClient:
         *,
         idempotency_key: str | None = None,
         sent: Sent | None = None,
+        references: Mapping[str, str | Path] | None = None,
         **options: Any,
     ) -> Job:
         """Send a recording and have it separated.
@@ -86,6 +87,8 @@ class AsyncClient:
             Makes one job of the same request, however often it is sent; by default a new one.
         sent
             Called as the file goes out.
+        references
+            Files of the true stems by name, for `evaluate=True`.
         options
             Of the job, as the API has them: model, stems, two_stems, format ...
 
@@ -100,7 +103,9 @@ class AsyncClient:
         size = await asyncio.to_thread(file_size, path)
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         given = {name: value for name, value in options.items() if value is not None}
-        if size > SMALL_BYTES:
+        if references is not None:
+            given["references"] = await self._uploads(references)
+        if size > SMALL_BYTES or references is not None:
             given["upload_id"] = await upload(self._connection, path, sent)
             return await self._job("POST", "/v1/jobs", json=given, headers=headers)
         data = await asyncio.to_thread(path.read_bytes)
@@ -114,6 +119,55 @@ class AsyncClient:
         if sent is not None:
             sent(size, size)
         return job
+
+    async def evaluate(
+        self,
+        references: Mapping[str, str | Path] | str | Path,
+        estimates: Mapping[str, str | Path] | Job,
+        *,
+        mixture: str | Path | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Have estimates scored against true stems; the job's result has the scores.
+
+        Parameters
+        ----------
+        references
+            Files of the true stems by name, or a `.stem.mp4` of MUSDB18.
+        estimates
+            Files by the names of their stems, or a job that has succeeded.
+        mixture
+            File of the mixture, for metrics that tell a gain over it; None for the sum of the references.
+        idempotency_key
+            Makes one job of the same request, however often it is sent; by default a new one.
+        options
+            As the API has them: metrics, any_order, name ...
+
+        Raises
+        ------
+        InputError
+            A file cannot be read.
+        StemwrightError
+            What the service tells.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if isinstance(references, Mapping):
+            given["references"] = await self._uploads(references)
+        else:
+            given["stem_mp4"] = await upload(self._connection, Path(references), None)
+        if isinstance(estimates, Job):
+            given["job_id"] = estimates.id
+        else:
+            given["estimates"] = await self._uploads(estimates)
+        if mixture is not None:
+            given["mixture"] = await upload(self._connection, Path(mixture), None)
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return await self._job("POST", "/v1/evaluations", json=given, headers=headers)
+
+    async def _uploads(self, files: Mapping[str, str | Path]) -> dict[str, str]:
+        """Send files one after the other; return the uploads' ids by the same names."""
+        return {name: await upload(self._connection, Path(file), None) for name, file in files.items()}
 
     async def get(self, job_id: str) -> Job:
         """Look at a job; raises StemwrightError as the service tells."""

@@ -6,7 +6,7 @@ So it can be used by many threads at a time, and where an event loop runs alread
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -61,10 +61,31 @@ class Client:
         *,
         idempotency_key: str | None = None,
         sent: Sent | None = None,
+        references: Mapping[str, str | Path] | None = None,
         **options: Any,
     ) -> Job:
         """Send a recording and have it separated."""
-        return self._run(self._client.submit(file, idempotency_key=idempotency_key, sent=sent, **options))
+        return self._run(
+            self._client.submit(
+                file, idempotency_key=idempotency_key, sent=sent, references=references, **options
+            )
+        )
+
+    def evaluate(
+        self,
+        references: Mapping[str, str | Path] | str | Path,
+        estimates: Mapping[str, str | Path] | Job,
+        *,
+        mixture: str | Path | None = None,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Have estimates scored against true stems; the job's result has the scores."""
+        return self._run(
+            self._client.evaluate(
+                references, estimates, mixture=mixture, idempotency_key=idempotency_key, **options
+            )
+        )
 
     def get(self, job_id: str) -> Job:
         """Look at a job."""

@@ -1,12 +1,15 @@
 """POST /v1/evaluations and `evaluate`: their fields become those of jobs; uploads are checked and held."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
 
+from stemwright.service.client import Client
+from stemwright.service.errors import ConflictError
 from stemwright.service.jobs.schema import JOB_UPLOADS
 from tests.service.api.site import WAV, Site, problem
 
@@ -136,3 +139,20 @@ def test_the_document_tells_what_an_evaluation_is(client: httpx.Client) -> None:
     assert "$defs" not in json.dumps(schemas["Evaluation"])
     body = document["paths"]["/v1/evaluations"]["post"]["requestBody"]["content"]["application/json"]
     assert set(body["examples"]) == {"uploads", "job"}
+
+
+def test_the_client_sends_what_is_to_be_scored(client: httpx.Client, site: Site, tmp_path: Path) -> None:
+    for name in ("true.wav", "found.wav", "song.wav", "a.stem.mp4"):
+        (tmp_path / name).write_bytes(WAV)
+    with Client(site.url, key=client.headers["authorization"].removeprefix("Bearer ")) as ours:
+        true, found = {"vocals": tmp_path / "true.wav"}, {"vocals": tmp_path / "found.wav"}
+        scoring = ours.evaluate(true, found, mixture=tmp_path / "song.wav", metrics=["sdri"])
+        spec = client.get(f"/v1/jobs/{scoring.id}").json()["spec"]["score"]
+        assert set(spec["references"]) == set(spec["estimates"]) == {"vocals"}
+        assert spec["mixture"] and spec["metrics"] == ["sdri"] and spec["job_id"] is None
+
+        job = ours.submit(tmp_path / "song.wav", evaluate=True, references=true)
+        spec = client.get(f"/v1/jobs/{job.id}").json()["spec"]
+        assert spec["evaluate"] and set(spec["references"]) == {"vocals"}
+        with pytest.raises(ConflictError):  # it has not succeeded yet
+            ours.evaluate(tmp_path / "a.stem.mp4", job)
