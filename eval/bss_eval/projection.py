@@ -25,6 +25,8 @@ Complexes = npt.NDArray[np.complex128]
 
 _TRANSFORM_TAPS, _LEAST_TRANSFORM = 8, 1024
 """Transforms are at least so many times longer than filters (measured), and so long."""
+_SINGULAR = 1e-11
+"""Reciprocal condition below which digits depend on the way of solving, which is museval's then."""
 RELATIVE_LOADING = 1e-6
 MUSEVAL_LOADING = float(np.finfo(np.float64).eps)
 
@@ -182,10 +184,14 @@ def _transform(taps: int) -> int:
 
 
 def _solve_definite(matrix: Doubles, sides: Doubles) -> Doubles | None:
-    """Solve by Cholesky's factor; None if the matrix is not positive definite. The matrix is overwritten."""
+    """Solve by Cholesky's factor; None if the matrix is nearly singular. The matrix is overwritten."""
+    lapack = scipy.linalg.lapack
+    norm = lapack.dlange("1", matrix.T)
     # The transpose is the same matrix in LAPACK's order, which is not copied then.
-    _, solved, failed = scipy.linalg.lapack.dposv(matrix.T, sides, lower=True, overwrite_a=True)
-    return None if failed else np.asarray(solved)
+    factor, failed = lapack.dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
+    if failed or lapack.dpocon(factor, norm, uplo="L")[0] < _SINGULAR:
+        return None
+    return np.asarray(lapack.dpotrs(factor, sides, lower=True)[0])
 
 
 def _solve_any(matrix: Doubles, sides: Doubles) -> Doubles | None:
