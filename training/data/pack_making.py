@@ -215,6 +215,12 @@ def _check_room(folder: Path, plan: _Plan) -> None:
         )
 
 
+def clear_staging(folder: Path) -> None:
+    """Remove what packing left that was killed; nobody else may be packing to that place."""
+    for stale in folder.parent.glob(f".{folder.name}.part-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
 class _staged:  # noqa: N801 - reads as a function
     """A folder beside the final one, moved there at the end if nothing went wrong."""
 

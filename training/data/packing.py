@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stemwright.core.errors import InputError
+from stemwright.core.errors import InputError, OutputError
 from stemwright.training.data.anchors import AnchorRules
 from stemwright.training.data.listing import Layout, Listing, find_recordings
 from stemwright.training.data.pack import FORMAT, Pack, is_pack, read_index
@@ -75,12 +75,32 @@ def open_data(
             )
         return pack
     listing = find_recordings(where, layout)
-    folder = (cache or default_cache()) / fingerprint_of(listing, rules)[:24]
-    if is_pack(folder) and read_index(folder).fingerprint == fingerprint_of(listing, rules):
-        return Pack.open(folder)
-    from stemwright.training.data.pack_making import make_pack  # decodes
+    fingerprint = fingerprint_of(listing, rules)
+    folder = (cache or default_cache()) / fingerprint[:24]
+    if not _is_pack_of(folder, fingerprint):
+        _pack_once(listing, folder, rules, progress)
+    return Pack.open(folder)
 
-    return make_pack(listing, folder, rules, progress=progress)
+
+def _is_pack_of(folder: Path, fingerprint: str) -> bool:
+    return is_pack(folder) and read_index(folder).fingerprint == fingerprint
+
+
+def _pack_once(listing: Listing, folder: Path, rules: PackRules, progress: Progress | None) -> None:
+    """Pack into the cache; of several processes that want the same one packs and the others wait."""
+    from stemwright.models.registry.staging import name_lock
+    from stemwright.training.data.pack_making import clear_staging, make_pack  # decodes
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {folder.parent}: {error.strerror}", "mend its permissions"
+        ) from error
+    with name_lock(folder.parent, folder.name):
+        if not _is_pack_of(folder, fingerprint_of(listing, rules)):
+            clear_staging(folder)
+            make_pack(listing, folder, rules, progress=progress)
 
 
 def default_cache() -> Path:

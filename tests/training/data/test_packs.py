@@ -1,15 +1,19 @@
 import errno
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from stemwright.core.audio.source import ArraySource
+from stemwright.core.audio.stem_mp4 import NamedSource, write_stem_mp4
 from stemwright.core.errors import InputError, OutputError, ResourceError
 from stemwright.training.data import pack_making, pack_writer
 from stemwright.training.data.listing import find_recordings
+from stemwright.training.data.music_layouts import MUSDB18_STEMS
 from stemwright.training.data.pack import AUDIO_FILE, INDEX_FILE, Pack
 from stemwright.training.data.pack_making import make_pack
 from stemwright.training.data.packing import PackRules, open_data
@@ -93,6 +97,30 @@ def test_a_folder_is_packed_once_and_again_after_a_change(tmp_path: Path) -> Non
         open_data(first.folder, PackRules(sample_rate=16000))
 
 
+def test_of_several_that_want_a_pack_one_makes_it(tmp_path: Path) -> None:
+    data = data_folders.speech(tmp_path / "data")
+    calls: list[int] = []
+
+    def opened(_: int) -> float:
+        made = open_data(
+            data, layout="speech", cache=tmp_path / "cache", progress=lambda done, _: calls.append(done)
+        )
+        return made.seconds
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(opened, range(4)))) == 1
+    assert calls == list(range(1, 9))
+
+
+def test_what_a_killed_packing_left_is_cleared(tmp_path: Path) -> None:
+    data = data_folders.speech(tmp_path / "data", 2, 1)
+    made = open_data(data, layout="speech", cache=tmp_path / "cache")
+    stale = tmp_path / "cache" / f".{made.folder.name}.part-x"
+    made.folder.rename(stale)
+    open_data(data, layout="speech", cache=tmp_path / "cache")
+    assert not stale.exists()
+
+
 def test_a_failed_pack_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_folders.speech(tmp_path / "data")
 
@@ -102,7 +130,7 @@ def test_a_failed_pack_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pack_making, "write_index", fail)
     with pytest.raises(KeyboardInterrupt):
         open_data(data, layout="speech", cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name != ".locks"]
 
 
 def test_packs_are_replaced_and_nothing_else_is(tmp_path: Path) -> None:
@@ -174,7 +202,7 @@ def test_a_full_disk_is_told_before_and_while_writing(
         patch.setattr(shutil, "disk_usage", lambda _: _Usage())
         with pytest.raises(ResourceError, match="the pack needs"):
             open_data(data, layout="speech", cache=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name != ".locks"]
 
     class Full:
         def __init__(self, file: object) -> None:
@@ -195,7 +223,7 @@ def test_a_full_disk_is_told_before_and_while_writing(
     monkeypatch.setattr(pack_writer.AudioFile, "__init__", opened)
     with pytest.raises(ResourceError, match="is full"):
         open_data(data, layout="speech", cache=tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.name != ".locks"]
 
 
 class _Usage:
@@ -242,3 +270,18 @@ def test_parts_of_a_pack(tmp_path: Path) -> None:
         pack.subset(groups=["nobody"])
     with pytest.raises(InputError, match="no recording"):
         pack.subset(splits=["train"])
+
+
+@pytest.mark.slow
+def test_musdb18_files_are_packed_by_their_streams(tmp_path: Path) -> None:
+    samples = {name: tone(1.0, 44100, 200.0 * (n + 1), channels=2) for n, name in enumerate(MUSDB18_STEMS)}
+    mixture = np.sum(list(samples.values()), axis=0)
+    stems = [NamedSource(name=name, source=ArraySource(one, 44100)) for name, one in samples.items()]
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    write_stem_mp4(tmp_path / "data" / "train" / "A - B.stem.mp4", ArraySource(mixture, 44100), stems)
+    pack = open_data(tmp_path / "data", cache=tmp_path / "cache")
+    assert (pack.index.layout, pack.sample_rate, pack.channels) == ("musdb18", 44100, 2)
+    for number, one in enumerate(pack.recordings):
+        middle = pack.read(number)[:, 8000:-8000]
+        wanted = samples[one.role][:, 8000:-8000]
+        assert np.square(middle - wanted).mean() < 0.02 * np.square(wanted).mean()
