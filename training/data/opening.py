@@ -80,6 +80,7 @@ class SpeechTable(_OnePack):
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     pools: tuple[str, ...] = ()
     speeds: tuple[float, ...] = (1.0,)
+    room_share: _Share = 0.0
     noise: Path | None = None
     noise_layout: Layout | None = None
     noise_db: _Range = (5.0, 20.0)
@@ -273,6 +274,7 @@ def _open(
             weights=table.weights,
             pools=frozenset(table.pools),
             speeds=table.speeds,
+            room_share=table.room_share,
             noise_db=table.noise_db,
             noise_share=table.noise_share,
         )

@@ -20,10 +20,12 @@ from stemwright.training.augmentation.stretching import resampled_by
 from stemwright.training.data import draws
 from stemwright.training.data.examples import Example
 from stemwright.training.data.pack import Pack
+from stemwright.training.synthesis.effects import Room, in_room
 
 _TRIES = 8
 _QUIET_DB = -20.0  # chosen here: a segment this far below its recording's level is a pause, drawn again
 _LARGEST_PEAK = 0.9
+_DECAY_S, _SIZE_M, _WET_DB, _DAMPING_HZ = (0.15, 0.7), (3.0, 12.0), (-14.0, -2.0), (2000.0, 8000.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class SpeechRules:
         joined to the length of an example.
     speeds
         Factors of speed, one of which is drawn for each voice: (0.9, 1.0, 1.1) makes three speakers of each.
+    room_share
+        Share of the examples in a room, of 0.15 to 0.7 s, whose sound is 14 to 2 dB below the voices. The
+        targets are the voices as they sound in it.
     noise_db
         Range of the voices' level over that of the noise.
     noise_share
@@ -63,6 +68,7 @@ class SpeechRules:
     weights: Mapping[str, float] = field(default_factory=dict)
     pools: frozenset[str] = frozenset()
     speeds: tuple[float, ...] = (1.0,)
+    room_share: float = 0.0
     noise_db: tuple[float, float] = (5.0, 20.0)
     noise_share: float = 0.0
 
@@ -108,6 +114,8 @@ class SpeechMixtures:
         """Draw a mixture; targets have shape=(speakers, 1, samples)."""
         rng = draws.generator(seed, "speech", step, index)
         voices = [self._voice(rng, speaker) for speaker in self._speakers(rng)]
+        if self.rules.room_share:
+            voices = self._in_room(draws.generator(seed, "room", step, index), voices)
         over = np.array([0.0, *(-rng.uniform(-self.rules.snr_db, self.rules.snr_db, len(voices) - 1))])
         level_db = rng.uniform(*self.rules.level_db) + over - over.mean()
         gains = 10 ** (level_db / 20)
@@ -169,6 +177,23 @@ class SpeechMixtures:
             if np.square(samples, dtype=np.float64).mean() > 10 ** (_QUIET_DB / 10):
                 break
         return samples
+
+    def _in_room(self, rng: np.random.Generator, voices: list[FloatArray]) -> list[FloatArray]:
+        """Return the voices as they sound in a room, each from a place of its own."""
+        if rng.random() >= self.rules.room_share:
+            return voices
+        decay_s, size_m = float(rng.uniform(*_DECAY_S)), float(rng.uniform(*_SIZE_M))
+        heard = []
+        for voice in voices:
+            room = Room(
+                decay_s=decay_s,
+                size_m=size_m,
+                wet_db=float(rng.uniform(*_WET_DB)),
+                damping_hz=float(rng.uniform(*_DAMPING_HZ)),
+                seed=int(rng.integers(1 << 31)),
+            )
+            heard.append(in_room(np.repeat(voice, 2, axis=0), room, self.sample_rate)[:1])
+        return heard
 
     def _noise(self, rng: np.random.Generator, level_db: float) -> FloatArray:
         assert self.noise is not None

@@ -165,6 +165,23 @@ def test_noise_lies_below_the_voices(voices: Pack) -> None:
     assert 20 * np.log10(np.sqrt(np.square(noise).mean())) == pytest.approx(levels.mean() - 10, abs=0.3)
 
 
+def test_rooms_add_what_comes_after_a_sound(tmp_path: Path) -> None:
+    for speaker in range(2):
+        click = np.zeros((1, 16000), np.float32)
+        click[:, 1000:1200] = tone(0.025, 8000, 500.0, gain=0.5)
+        write(tmp_path / "data" / f"s{speaker}" / "u.wav", click, 8000)
+    pack = open_data(tmp_path / "data", layout="speech", cache=tmp_path)
+    dry = SpeechMixtures(pack, SpeechRules(samples=16000)).example(0, 3, 0)
+    wet = SpeechMixtures(pack, SpeechRules(samples=16000, room_share=1.0)).example(0, 3, 0)
+    np.testing.assert_allclose(wet.mixture, wet.targets.sum(axis=0), atol=1e-6)
+    for before, after in zip(dry.targets[:, 0], wet.targets[:, 0], strict=True):
+        assert not before[:1000].any() and not before[1200:].any()
+        assert np.abs(after[:1000]).max() < 1e-6  # nothing is heard before it is said
+        level = np.square(after[1000:1200]).sum() / np.square(after[1300:]).sum()
+        assert 1 < 10 * np.log10(level) < 20
+        assert np.square(after[14000:]).sum() < 1e-4 * np.square(after).sum()
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
