@@ -119,7 +119,7 @@ def start_run(config: str, run: Path, *more: str) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join([str(ROOT / ".dev"), str(ROOT)])
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, config, str(run), *more],
-        env={**os.environ, "PYTHONPATH": paths},
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
