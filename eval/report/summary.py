@@ -4,6 +4,8 @@ References
 ----------
 F.-R. Stöter, A. Liutkus, N. Ito, "The 2018 Signal Separation Evaluation Campaign", LVA/ICA 2018 (medians over
 frames, then over tracks).
+C.-L. Hsu, J.-S. R. Jang, "On the improvement of singing voice separation for monaural recordings", IEEE
+TASLP 18(2), 2010 (means weighted by length).
 """
 
 from dataclasses import dataclass
@@ -12,10 +14,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from stemwright.eval.bss_eval.sources import global_mean
 from stemwright.eval.rows import Run, StemScores
 
-Aggregate = Literal["median", "mean"]
-"""Over the frames of a track, then over the tracks: SiSEC's and MUSDB's papers take medians of medians."""
+Aggregate = Literal["median", "mean", "weighted-mean"]
+"""Over the frames of a track, then over the tracks: SiSEC's and MUSDB's papers take medians of medians; papers
+of singing voices means weighted by the tracks' lengths, called GNSDR, GSIR and GSAR of the columns NSDR,
+SIR_sources and SAR_sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def _summary(run: Run, stem: str, column: str, aggregate: Aggregate) -> Summary:
     return Summary(
         stem=stem,
         column=column,
-        value=_aggregated(values, aggregate),
+        value=_over_tracks(run, values, aggregate),
         per_track=values,
         frames=len(frames),
         missing_frames=int((~np.isfinite(frames)).sum()) if frames else 0,
@@ -93,6 +98,12 @@ def _number(scores: StemScores, column: str, aggregate: Aggregate) -> float:
     if column in scores.frames:
         return _aggregated(np.array(scores.frames[column], np.float64), aggregate)
     return scores.values.get(column, np.nan)
+
+
+def _over_tracks(run: Run, values: npt.NDArray[np.float64], aggregate: Aggregate) -> float:
+    if aggregate != "weighted-mean":
+        return _aggregated(values, aggregate)
+    return global_mean(values.tolist(), [row.seconds for row in run.tracks])
 
 
 def _aggregated(values: npt.NDArray[np.float64], aggregate: Aggregate) -> float:

@@ -20,6 +20,7 @@ class Aggregate(StrEnum):
 
     MEDIAN = "median"
     MEAN = "mean"
+    WEIGHTED_MEAN = "weighted-mean"
 
 
 def report(
@@ -29,7 +30,7 @@ def report(
     ],
     form: Annotated[Form, typer.Option("--format", help="Of the tables.")] = Form.MARKDOWN,
     aggregate: Annotated[
-        Aggregate, typer.Option("--aggregate", help="Over the frames of a track, then over tracks.")
+        Aggregate, typer.Option("--aggregate", help="Over frames, then tracks; weighted: by length.")
     ] = Aggregate.MEDIAN,
     metrics: Annotated[
         list[str] | None,
