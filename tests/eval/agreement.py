@@ -365,7 +365,8 @@ _MONO = signals(((1, 1), (2, 1), (2, 1), (3, 1)), (0.8, 1.6))
 _SEVERAL = signals(((2, 1), (2, 1), (3, 1)), (0.8, 1.6))
 _MANY = signals(((1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (4, 2)), (0.8, 3.0))
 _ONE = signals(((1, 1), (1, 2)), (0.8, 3.0))
-_STEREO = signals(((1, 2), (2, 2), (3, 1)), (0.5, 1.0))
+_STEREO = signals(((1, 2), (1, 2), (2, 2)), (0.5, 1.0))
+_COPIES = signals(((1, 1), (1, 2), (1, 2), (2, 1), (2, 1), (2, 1), (3, 1), (2, 2)), (0.5, 1.0))
 _FRAMED = signals(((2, 1),) * 5 + ((3, 1),) * 2 + ((2, 2),) * 2 + ((3, 2),), (0.8, 4.0), silences=True)
 _SPEECH = signals(((1, 1), (2, 1), (1, 2)), (1.5, 3.0), bursts=True)
 
@@ -398,7 +399,7 @@ COMPARISONS = (
         metric="version 3, images",
         tool="mir_eval",
         module="mir_eval.separation",
-        cases=_STEREO,
+        cases=_COPIES,
         ours=_whole_images,
         theirs=_mir_eval_images,
     ),
