@@ -18,7 +18,7 @@ from stemwright.eval.bss_eval.sources import global_mean
 from stemwright.eval.rows import Run, StemScores
 
 Aggregate = Literal["median", "mean", "weighted-mean"]
-"""Over the frames of a track, then over the tracks: SiSEC's and MUSDB's papers take medians of medians, papers
+"""Over the frames of a track, then over tracks: SiSEC's and MUSDB's papers take medians of medians, papers
 of singing voices means weighted by the tracks' lengths, called GNSDR, GSIR and GSAR of the columns NSDR,
 SIR_sources and SAR_sources."""
 
