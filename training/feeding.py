@@ -52,8 +52,9 @@ def open_sources(config: TrainConfig, task: Task) -> Sources:
             stems=task.stems if task.kind == "stems" else None,
         )
 
+    train = opened(data.train, data.segment_s)
     valid = opened(data.valid, data.valid_segment_s or data.segment_s) if data.valid else None
-    return Sources(train=opened(data.train, data.segment_s), valid=valid)
+    return Sources(train=train, valid=valid)
 
 
 def check_sources(sources: Sources, task: Task) -> None:

@@ -17,6 +17,7 @@ from stemwright.training.loop import train
 from stemwright.training.plotting import curves, plot_run
 from stemwright.training.publishing import PublishOptions, publish
 from stemwright.training.run_folder import RunFolder
+from tests.support import data_folders
 from tests.support.training_runs import small_config, tone_sources
 
 TERMS = {
@@ -81,6 +82,57 @@ def test_commands_train_publish_and_separate_with_no_glue(
             assert sum(next(iter(block.stems.values())).shape[1] for block in separation) == 20_000
 
 
+_CONFIG = """
+name = "voices"
+[model]
+family = "conv_tasnet"
+sizes = { filters = 16, bottleneck = 8, hidden = 16, skip = 8, blocks = 2, repeats = 1 }
+[data]
+segment_s = 0.5
+[data.train]
+kind = "speech"
+path = "DATA"
+hold_out = 0.5
+[data.valid]
+kind = "speech"
+path = "DATA"
+hold_out = 0.5
+part = "held_out"
+[optimiser]
+lr = 1e-3
+[loop]
+steps = 4
+batch = 2
+precision = "float32"
+workers = 0
+validate_every = 2
+validate_items = 2
+serve_every = 2
+serve_items = 1
+"""
+
+
+@pytest.mark.slow
+def test_a_folder_of_speech_becomes_a_run_that_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    speech = data_folders.speech(tmp_path / "data", speakers=8)
+    config = tmp_path / "voices.toml"
+    config.write_text(_CONFIG.replace("DATA", str(speech)))
+    run = tmp_path / "run"
+    assert command(["train", "run", str(config), "-o", str(run), "--set", "loop.steps=2"]) == 0
+    assert capsys.readouterr().out == f"{run}\n"
+    assert command(["train", "run", str(config), "-o", str(run)]) == 2
+    assert "there is a run in" in capsys.readouterr().err
+    other = ["train", "run", str(config), "-o", str(tmp_path / "other")]
+    assert command([*other, "--from", str(run / "checkpoints" / "best.pt")]) == 0
+    assert command(["train", "resume", str(run)]) == 0
+    rows = RunFolder(tmp_path / "other").rows()
+    scores = {row["kind"]: row["score"] for row in rows if row["step"] == 4 and "score" in row}
+    assert scores.keys() == {"network", "engine"}
+
+
 def test_publishing_refuses_what_is_no_finished_run(finished: Path, tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "store")
     with pytest.raises(InputError, match="holds no run"):
@@ -117,4 +169,4 @@ def test_mistakes_of_the_command_are_told(tmp_path: Path, capsys: pytest.Capture
     assert command(["train", "resume", str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
     assert command(["train", "run", "uss_audioset", "--set", "data.train.path=/nowhere"]) == 2
-    assert "/nowhere" in capsys.readouterr().err
+    assert "/nowhere is no folder" in capsys.readouterr().err
