@@ -216,14 +216,15 @@ DEMUCS_V1 = replace(
 )
 
 SHORT_SECONDS = 10
+SHORT_SUFFIX = f"_{SHORT_SECONDS}s"
 
 
 def shortened(architecture: Architecture) -> Architecture:
     """Return the same network in segments of 10 s, which need a fraction of the memory."""
     return replace(
         architecture,
-        name=f"{architecture.name}_{SHORT_SECONDS}s",
-        graph_name=architecture.graph_name and f"{architecture.graph_name}_{SHORT_SECONDS}s",
+        name=f"{architecture.name}{SHORT_SUFFIX}",
+        graph_name=architecture.graph_name and f"{architecture.graph_name}{SHORT_SUFFIX}",
         segment_samples=SHORT_SECONDS * SAMPLE_RATE,
         description=f"{architecture.description}; in segments of {SHORT_SECONDS} s",
     )
@@ -239,6 +240,8 @@ _WITH_GRAPHS = (
     DEMUCS_V2,
     DEMUCS_V2_48,
     DEMUCS_V1,
+    shortened(HDEMUCS),
+    shortened(HDEMUCS_EARLY),
     shortened(DEMUCS_V2),
     shortened(DEMUCS_V2_48),
     shortened(DEMUCS_V1),

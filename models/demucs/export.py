@@ -16,8 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from stemwright.core.errors import InternalError
-from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, Architecture
-from stemwright.models.demucs.configs import BINS, HOP, HTDemucsConfig, PaperDemucsConfig
+from stemwright.models.demucs.architectures import ARCHITECTURES, GRAPHS_DIR, SHORT_SUFFIX, Architecture
+from stemwright.models.demucs.configs import (
+    BINS,
+    HOP,
+    HDemucsConfig,
+    HTDemucsConfig,
+    PaperDemucsConfig,
+    TimeDemucsConfig,
+)
 from stemwright.models.demucs.network import HDemucs, HTDemucs, Network, build_network
 from stemwright.models.demucs.waveform.layers import trim_centre
 from stemwright.models.demucs.waveform.network import PaperDemucs, TimeDemucs
@@ -27,6 +34,9 @@ from stemwright.models.graphs.weightless import WeightlessGraph, compare
 from stemwright.models.graphs.widening import widened
 
 WIDTHS = (8, 16, 24)
+# Version 3's matrices of distances are made when a session is opened; those of calls of 10 s, of 186,000
+# values, the exporter would store.
+_LARGEST_FOLDED = 4096
 
 
 class _Core(nn.Module):
@@ -63,7 +73,13 @@ def export_core(net: Network, architecture: Architecture) -> onnx.ModelProto:
     samples = architecture.input_samples
     if isinstance(net, PaperDemucs | TimeDemucs):
         trimmed = _Trimmed(net, architecture.segment_samples)
-        return export_network(trimmed, (torch.zeros(1, 2, samples),), inputs=["mixture"], outputs=["stems"])
+        return export_network(
+            trimmed,
+            (torch.zeros(1, 2, samples),),
+            inputs=["mixture"],
+            outputs=["stems"],
+            largest_folded=_largest_folded(architecture),
+        )
     frames = -(-samples // HOP)
     # An example batch of 2, since an exporter takes a size of 1 for a constant.
     batch = 2 if architecture.batch == "dynamic" else 1
@@ -75,7 +91,13 @@ def export_core(net: Network, architecture: Architecture) -> onnx.ModelProto:
         inputs=["mixture", "spectrum"],
         outputs=["spectra", "waveforms"],
         dynamic=(axes, axes) if architecture.batch == "dynamic" else None,
+        largest_folded=_largest_folded(architecture),
     )
+
+
+def _largest_folded(architecture: Architecture) -> int | None:
+    local = isinstance(architecture.config, HDemucsConfig | TimeDemucsConfig)
+    return _LARGEST_FOLDED if local and architecture.name.endswith(SHORT_SUFFIX) else None
 
 
 def position_codes(architecture: Architecture) -> tuple[Computed, ...]:

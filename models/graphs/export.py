@@ -8,9 +8,11 @@ from typing import Any
 
 import onnx
 import torch
+from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
 from stemwright.core.arrays import FloatArray
+from stemwright.core.errors import InternalError
 from stemwright.models.graphs.recipes import Computed, State
 from stemwright.models.graphs.weightless import WeightlessGraph, check_recipes, make_weightless
 
@@ -57,6 +59,7 @@ def export_network(
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic: Any = None,
+    largest_folded: int | None = None,
 ) -> onnx.ModelProto:
     """Export a network with its weights.
 
@@ -70,6 +73,8 @@ def export_network(
         Names in the graph.
     dynamic
         `dynamic_shapes` of torch.onnx.export: for each input the axes that may vary. None: none.
+    largest_folded
+        Most values of a constant that the exporter may make of others; None for its own limit, a million.
 
     Returns
     -------
@@ -79,18 +84,22 @@ def export_network(
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
         path = Path(folder) / "network.onnx"
-        torch.onnx.export(
+        program = torch.onnx.export(
             module,
             examples,
-            path,
             dynamo=True,
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=list(outputs),
             dynamic_shapes=dynamic,
-            external_data=False,
+            optimize=largest_folded is None,
             verbose=False,
         )
+        if program is None:
+            raise InternalError("the exporter gave nothing")
+        if largest_folded is not None:
+            optimize_ir(program.model, output_size_limit=largest_folded)
+        program.save(path, external_data=False)
         model: onnx.ModelProto = onnx.load(path)
     return model
 
