@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemwright.core.errors import InputError
@@ -79,6 +79,7 @@ def test_claps_windows_of_five_seconds_are_five() -> None:
     assert len(windows_of(240_000, rule)) == 5
 
 
+@settings(deadline=None)
 @given(
     length=st.integers(1, 500),
     samples=st.integers(1, 100),
