@@ -13,6 +13,25 @@ from stemwright.training.data.listing import (
 )
 
 MUSDB18_STEMS = ("drums", "bass", "other", "vocals")  # the streams of a file after the mixture
+# Those songs of the training part that the set's authors hold out, so that scores can be compared.
+MUSDB18_VALIDATION = frozenset(
+    (
+        "Actions - One Minute Smile",
+        "Alexander Ross - Goodbye Bolero",
+        "ANiMAL - Rockshow",
+        "Clara Berry And Wooldog - Waltz For My Victims",
+        "Fergessen - Nos Palpitants",
+        "James May - On The Line",
+        "Johnny Lokke - Promises & Lies",
+        "Leaf - Summerghost",
+        "Meaxic - Take A Step",
+        "Patrick Talbot - A Reason To Leave",
+        "Skelpolu - Human Mistakes",
+        "Traffic Experiment - Sirens",
+        "Triviul - Angelsaint",
+        "Young Griffo - Pennies",
+    )
+)
 _MIXTURES = frozenset(("mixture", "mix"))
 _TWO_CHANNELS = ("accompaniment", "vocals")  # left, right: MIR-1K and iKala alike
 
@@ -27,8 +46,9 @@ def musdb18(root: Path) -> tuple[list[Entry], list[Fault]]:
         split, rest = parted(relative)
         name = str(relative)[: -len(STEM_MP4)]
         group = str(rest)[: -len(STEM_MP4)]
+        part = _part(split, group)
         entries += [
-            Entry(path=path, name=name, group=group, role=role, split=split, stream=number)
+            Entry(path=path, name=name, group=group, role=role, split=part, stream=number)
             for number, role in enumerate(MUSDB18_STEMS, start=1)
         ]
     return entries, []
@@ -61,7 +81,13 @@ def stems(root: Path) -> tuple[list[Entry], list[Fault]]:
             faults.append(Fault(name=str(relative), reason=f"has the stem {doubles[folder]} twice"))
         else:
             entries += [
-                Entry(path=files[role], name=str(relative), group=str(rest), role=role, split=split)
+                Entry(
+                    path=files[role],
+                    name=str(relative),
+                    group=str(rest),
+                    role=role,
+                    split=_part(split, str(rest)),
+                )
                 for role in wanted
             ]
     return entries, faults
@@ -81,3 +107,8 @@ def two_channel(root: Path) -> tuple[list[Entry], list[Fault]]:
             for channel, role in enumerate(_TWO_CHANNELS)
         ]  # fmt: skip
     return entries, []
+
+
+def _part(split: str, song: str) -> str:
+    """Return the part that a song belongs to, MUSDB18's validation among the training folder."""
+    return "validation" if split == "train" and song in MUSDB18_VALIDATION else split

@@ -1,3 +1,6 @@
+import ast
+import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -5,6 +8,7 @@ import pytest
 from stemwright.core.errors import InputError
 from stemwright.training.data.checking import check
 from stemwright.training.data.listing import Layout, find_recordings
+from stemwright.training.data.music_layouts import MUSDB18_VALIDATION
 from stemwright.training.data.packing import open_data
 from tests.support import data_folders
 from tests.support.data_folders import tone, write
@@ -59,6 +63,9 @@ def test_what_cannot_be_told_asks_for_a_layout(tmp_path: Path) -> None:
     [
         ("musdb18", "train/A - B.stem.mp4", "A - B", "train"),
         ("musdb18", "A - B.stem.mp4", "A - B", ""),
+        ("musdb18", "train/ANiMAL - Rockshow.stem.mp4", "ANiMAL - Rockshow", "validation"),
+        ("stems", "train/Leaf - Summerghost/bass.wav", "Leaf - Summerghost", "validation"),
+        ("stems", "test/Leaf - Summerghost/bass.wav", "Leaf - Summerghost", "test"),
         ("stems", "test/A - B/bass.wav", "A - B", "test"),
         ("stems", "A - B/bass.wav", "A - B", ""),
         ("mir-1k", "Wavfile/abjones_1_01.wav", "abjones", ""),
@@ -162,3 +169,11 @@ def test_a_fingerprint_changes_with_what_a_pack_is_made_of(tmp_path: Path) -> No
     assert find_recordings(data, "speech").fingerprint("others") != first
     write(data / "s0" / "u0.wav", tone(0.3, 8000, 100), 8000)
     assert find_recordings(data, "speech").fingerprint("rules") != first
+
+
+def test_the_validation_songs_of_musdb_are_those_of_torchaudio() -> None:
+    found = importlib.util.find_spec("torchaudio")
+    assert found is not None and found.origin is not None
+    text = (Path(found.origin).parent / "datasets" / "musdb_hq.py").read_text()
+    (listed,) = re.findall(r"_VALIDATION_SET = (\[.*?\])", text, re.DOTALL)
+    assert frozenset(ast.literal_eval(listed)) == MUSDB18_VALIDATION
