@@ -81,7 +81,7 @@ class TrainingState:
             return
         held = self._load(path)
         try:
-            self.optimiser.load_state_dict(held["optimiser"])
+            self._load_moments(held["optimiser"])
             self.schedule.load_state_dict(held["schedule"])
             if self.average is not None:
                 self.average.load_state_dict(held["average"])
@@ -100,9 +100,17 @@ class TrainingState:
         if held.get("average"):
             self.net.load_state_dict(held["average"]["tensors"])
         if _same_optimiser(held, self._config):
-            self.optimiser.load_state_dict(held["optimiser"])
+            self._load_moments(held["optimiser"])
         if self.average is not None:
             self.average = WeightAverage(self.net, self._config.loop.ema)
+
+    def _load_moments(self, held: Mapping[str, Any]) -> None:
+        """Take over an optimiser's moments, not its settings, nor the form that suited its device."""
+        groups = [
+            {**own, "params": other["params"]}
+            for own, other in zip(self.optimiser.param_groups, held["param_groups"], strict=True)
+        ]
+        self.optimiser.load_state_dict({"state": held["state"], "param_groups": groups})
 
     def _load(self, path: Path) -> dict[str, Any]:
         held = load_checkpoint(path)

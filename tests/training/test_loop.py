@@ -175,12 +175,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 def test_a_second_stage_begins_with_the_weights_and_moments_of_the_first(tmp_path: Path) -> None:
     first = small_config("ibm_cnn", segment_s=0.15, objective={"kind": "autoencoder"}, loop={"ema": 0.0})
     train(first, tmp_path / "first", sources=tone_sources(first))
-    second = small_config("ibm_cnn", segment_s=0.15, loop={"steps": 1, "ema": 0.0})
+    second = small_config(
+        "ibm_cnn", segment_s=0.15, loop={"steps": 1, "ema": 0.0}, optimiser={"weight_decay": 0.25, "lr": 1e-3}
+    )
     start = tmp_path / "first" / "checkpoints" / "step-000000006.pt"
     train(second, tmp_path / "second", start=start, sources=tone_sources(second))
     before, after = load_checkpoint(start), last_state(tmp_path / "second")
     counts = [moments["step"].item() for moments in after["optimiser"]["state"].values()]
     assert set(counts) == {7.0}  # Adam's own count goes on
+    assert after["optimiser"]["param_groups"][0]["weight_decay"] == 0.25
     moved = [(after["model"][name] - tensor).abs().max() for name, tensor in before["model"].items()]
     assert 0 < max(moved) < 0.01
 
