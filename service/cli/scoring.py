@@ -47,9 +47,9 @@ def score(request: ScoreRequest) -> None:
         track=request.reference.resolve().name,
         seconds=pairs.samples / pairs.sample_rate,
         sample_rate=pairs.sample_rate,
-        channels=pairs.references[0].info.channels,
+        channels=pairs.channels,
         stems=scores,
-        notes=getattr(pairs, "notes", ()),
+        notes=pairs.notes,
     )
     if request.out is not None:
         _write(request.out, rows_as_museval(row, request.options), overwrite=request.overwrite)
