@@ -4,7 +4,7 @@
 layout       files                                                       kind of pack
 ===========  ==========================================================  =============================
 musdb18      [{train,test}/]SONG.stem.mp4                                stems: drums bass other vocals
-stems        [{train,test,...}/]SONG/STEM.wav (MUSDB18-HQ among them)    stems: those that songs share
+stems        [{train,test,...}/]SONG/STEM.wav (MUSDB18-HQ, DSD100)       stems: those that songs share
 mir-1k       Wavfile/SINGER_SONG_CLIP.wav, left accompaniment            stems: accompaniment vocals
 ikala        Wavfile/SONG_{verse,chorus}.wav, left accompaniment         stems: accompaniment vocals
 two-channel  SONG_ANYTHING.flac, left accompaniment                      stems: accompaniment vocals
@@ -135,7 +135,7 @@ def find_recordings(root: Path, layout: Layout | None = None) -> Listing:
     find = {
         "musdb18": music_layouts.musdb18,
         "stems": music_layouts.stems,
-        "mir-1k": music_layouts.two_channel,
+        "mir-1k": music_layouts.mir_1k,
         "ikala": music_layouts.two_channel,
         "two-channel": music_layouts.two_channel,
         "speech": sound_layouts.speech,

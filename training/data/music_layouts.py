@@ -1,6 +1,7 @@
 """Data folders of songs with stems."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from stemwright.training.data.listing import (
@@ -32,6 +33,7 @@ MUSDB18_VALIDATION = frozenset(
         "Young Griffo - Pennies",
     )
 )
+_MIR_1K_TRAINED = frozenset(("abjones", "amy"))
 _MIXTURES = frozenset(("mixture", "mix"))
 _TWO_CHANNELS = ("accompaniment", "vocals")  # left, right: MIR-1K and iKala alike
 
@@ -73,7 +75,7 @@ def stems(root: Path) -> tuple[list[Entry], list[Fault]]:
     entries, faults = [], []
     for folder, files in songs.items():
         relative = PurePosixPath(folder.relative_to(root))
-        split, rest = parted(relative)
+        split, rest = _parted_song(relative)
         missing = [role for role in wanted if role not in files]
         if missing:
             faults.append(Fault(name=str(relative), reason=f"has no stem {' or '.join(missing)}"))
@@ -107,6 +109,21 @@ def two_channel(root: Path) -> tuple[list[Entry], list[Fault]]:
             for channel, role in enumerate(_TWO_CHANNELS)
         ]  # fmt: skip
     return entries, []
+
+
+def mir_1k(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Clips of MIR-1K; those of two of its singers are trained on, as is usual."""
+    entries, faults = two_channel(root)
+    parts = (("train" if entry.group in _MIR_1K_TRAINED else "test") for entry in entries)
+    return [replace(entry, split=part) for entry, part in zip(entries, parts, strict=True)], faults
+
+
+def _parted_song(relative: PurePosixPath) -> tuple[str, PurePosixPath]:
+    """Take the part off the front of a song's path, of DSD100 too: Sources/Dev/SONG."""
+    if relative.parts[:2] in (("Sources", "Dev"), ("Sources", "Test")):
+        split = "train" if relative.parts[1] == "Dev" else "test"
+        return split, PurePosixPath(*relative.parts[2:])
+    return parted(relative)
 
 
 def _part(split: str, song: str) -> str:
