@@ -218,10 +218,12 @@ def _validation(folder: RunFolder, step: int) -> dict[str, float]:
 
 def code_commit() -> str:
     """Return the commit of stemwright's code, empty where it is not a checkout."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # installed: a repository around it is somebody else's
+        return ""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False, timeout=10
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
