@@ -14,6 +14,14 @@ from stemwright.eval.pairing import SourcePairs, best_order, pair_sources
 from stemwright.eval.rows import StemScores, TrackScores
 from stemwright.eval.stem_plans import plan_stems
 
+_ORDERED = " is the estimate "
+
+
+def estimate_in_order(row: TrackScores, stem: str) -> str | None:
+    """Return which estimate a stem of a scored track was found to be; None where names decided."""
+    begin = f"{stem}{_ORDERED}"
+    return next((note.removeprefix(begin) for note in row.notes if note.startswith(begin)), None)
+
 
 def score_estimates(
     name: str,
@@ -128,7 +136,7 @@ def _in_any_order(track: OpenTrack, estimates: Mapping[str, Named]) -> tuple[Sou
     names, references = tuple(track.references), tuple(track.references.values())
     labels, found = tuple(estimates), tuple(estimates.values())
     order = best_order(references, found)
-    notes = [f"{name} is the estimate {labels[index]}" for name, index in zip(names, order, strict=True)]
+    notes = [f"{name}{_ORDERED}{labels[index]}" for name, index in zip(names, order, strict=True)]
     notes += [
         f"{label} is not scored: there is no reference"
         for index, label in enumerate(labels)

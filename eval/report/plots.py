@@ -70,7 +70,7 @@ def frame_plot(runs: Sequence[Run], track: str, stem: str, column: str) -> "Figu
         frames = row.stems[stem].frames.get(column) if row and stem in row.stems else None
         if not frames:
             continue
-        window, hop = _geometry(run, column)
+        window, hop = frame_geometry(run, column)
         times = np.arange(len(frames)) * hop + window / 2
         axes.plot(
             times, frames, ".-", color=COLOURS[index % len(COLOURS)], label=plain(run_name(run)), markersize=4
@@ -175,7 +175,7 @@ def _label(runs: Sequence[Run], column: str) -> str:
     return plain(f"{column} in {unit}" if unit else column)
 
 
-def _geometry(run: Run, column: str) -> tuple[float, float]:
+def frame_geometry(run: Run, column: str) -> tuple[float, float]:
     """Window and hop of a column's frames in seconds."""
     for metric in run.facts.metrics:
         if column in metric.columns:

@@ -44,21 +44,28 @@ class ReportRequest:
     seed: int
 
 
-def write_report(request: ReportRequest) -> str:
-    """Return the text of a report.
+@dataclass(frozen=True, kw_only=True)
+class ReportTables:
+    """All tables of a report: scores of the runs, and whether these differ."""
+
+    scores: list[Table]
+    comparisons: list[Table]
+
+    def text(self, form: Format) -> str:
+        """Return them one after another."""
+        return write_tables([*self.scores, *self.comparisons], form)
+
+
+def open_runs(request: ReportRequest) -> list[Run]:
+    """Read the runs, each under a name of its own, with the columns asked for.
 
     Raises
     ------
     InputError
-        A folder is no run, or runs that have nothing in common.
+        A folder is no run.
     OptionError
         A column that no run has.
     """
-    return write_tables(report_tables(open_runs(request), request), request.form)
-
-
-def open_runs(request: ReportRequest) -> list[Run]:
-    """Read the runs, each under a name of its own, with the columns asked for."""
     runs = [_read(path) for path in request.runs]
     names = [run.facts.model or run.path.resolve().name for run in runs]
     for index, run in enumerate(runs):
@@ -75,17 +82,23 @@ def open_runs(request: ReportRequest) -> list[Run]:
     return [_only(run, request.columns) for run in runs]
 
 
-def report_tables(runs: list[Run], request: ReportRequest) -> list[Table]:
-    """Return all tables of a report."""
-    tables = score_tables(runs, request.aggregate)
+def report_tables(runs: list[Run], request: ReportRequest) -> ReportTables:
+    """Return all tables of a report.
+
+    Raises
+    ------
+    InputError
+        Runs that have nothing in common.
+    """
+    comparisons = []
     if len(runs) > 2:
-        tables.append(friedman_table(friedman(runs, aggregate=request.aggregate)))
+        comparisons.append(friedman_table(friedman(runs, aggregate=request.aggregate)))
     for run in runs[1:]:
         found = compare_runs(
             run, runs[0], aggregate=request.aggregate, resamples=request.resamples, seed=request.seed
         )
-        tables.append(comparison_table(run, runs[0], found))
-    return tables
+        comparisons.append(comparison_table(run, runs[0], found))
+    return ReportTables(scores=score_tables(runs, request.aggregate), comparisons=comparisons)
 
 
 def _read(path: Path) -> Run:
