@@ -73,7 +73,7 @@ def _by_table(root: Path, table: Path) -> tuple[list[Entry], list[Fault]]:
             continue
         fold, origin = _esc_facts(path.stem)
         split = _column(row, _SPLIT_COLUMNS) or fold
-        labels = tuple(part.strip() for part in re.split(r"[;,]", label) if part.strip())
+        labels = _labels(label, several="labels" in row)
         entries.append(
             Entry(
                 path=path, name=str(PurePosixPath(path.relative_to(root))), group=origin,
@@ -81,6 +81,12 @@ def _by_table(root: Path, table: Path) -> tuple[list[Entry], list[Fault]]:
             )
         )  # fmt: skip
     return entries, faults
+
+
+def _labels(text: str, *, several: bool) -> tuple[str, ...]:
+    """Split labels at semicolons; those of a column `labels` at commas where there is no semicolon."""
+    mark = "," if several and ";" not in text else ";"
+    return tuple(part.strip() for part in text.split(mark) if part.strip())
 
 
 def _esc_facts(stem: str) -> tuple[str, str]:

@@ -146,6 +146,13 @@ def test_tables_of_labels(tmp_path: Path) -> None:
         ("sub/b.wav", ("Dog",), "test"),
     ]
     assert [fault.name for fault in listing.faults] == ["missing.wav"] and listing.units == 3
+    for head, text, labels in (
+        ("labels", '"Dog,Rain"', ("Dog", "Rain")),
+        ("labels", '"Waves, surf;Rain"', ("Waves, surf", "Rain")),
+        ("label", '"Waves, surf"', ("Waves, surf",)),
+    ):
+        (tmp_path / "labels.csv").write_text(f"file,{head}\na.wav,{text}\n")
+        assert find_recordings(tmp_path).entries[0].labels == labels
     (tmp_path / "labels.csv").write_text("x,y\n1,2\n")
     with pytest.raises(InputError, match="no column of files and of labels"):
         find_recordings(tmp_path)
