@@ -12,6 +12,7 @@ from stemwright.service.jobs.model import JobSpec, JobStatus, Stage
 from stemwright.service.jobs.reading import job_row
 from stemwright.service.jobs.schema import JOB_UPLOADS, JOBS, UPLOADS
 from stemwright.service.jobs.submitting import check_limits
+from stemwright.service.jobs.truth import ACTIVE
 from stemwright.service.jobs.views import UNFINISHED
 from stemwright.service.settings import Settings
 from stemwright.service.storage import Storage, job_prefix, upload_prefix
@@ -19,6 +20,10 @@ from stemwright.service.webhooks.outbox import order_again
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
+
+# Between a failure's row and the end of its workflow lies one write to the database.
+_WORKFLOW_ENDS_S = 5.0
+_LOOK_S = 0.05
 
 
 def cancel_job(
@@ -127,6 +132,10 @@ def retry_job(
     NotFoundError, ConflictError, GoneError, TooManyError, BusyError
         As `JobBoard.retry` says.
     """
+    with database.reading() as connection:
+        ended = JobStatus(job_row(connection, job_id, owner)["status"]).final
+    if ended:
+        _await_workflow(client, job_id)
     with database.writing() as connection:
         row = job_row(connection, job_id, owner)
         database.lock(connection, f"owner {row['owner']}")
@@ -165,6 +174,18 @@ def retry_job(
             queue_name=row["queue"],
             queue_partition_key=row["owner"],
         )
+
+
+def _await_workflow(client: "DBOSClient", job_id: str) -> None:
+    """Wait for the workflow of a job whose row has ended: it ends a moment later."""
+    until = time.monotonic() + _WORKFLOW_ENDS_S
+    while time.monotonic() < until:
+        with translated():
+            found = client.list_workflows(workflow_ids=[job_id], load_input=False, load_output=False)
+        state = next(iter(found), None)
+        if state is None or state.status not in ACTIVE:
+            return
+        time.sleep(_LOOK_S)
 
 
 def _first_unfinished(client: "DBOSClient", job_id: str, stages: Sequence[Stage]) -> int:

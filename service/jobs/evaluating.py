@@ -94,15 +94,18 @@ def estimates_of_job(database: Database, wish: ScoreWish, owner: str) -> Estimat
 
 
 def check_references(bench: Bench) -> None:
-    """Open the true stems of a job before it separates for minutes.
+    """Look up the metrics of a job and open its true stems before it separates for minutes.
 
     Raises
     ------
+    OptionError
+        A metric that there is not here.
     InputError
         There are none, they are no audio, or their rate or channels are not the recording's.
     GoneError, BusyError
         They cannot be had.
     """
+    parse_metrics(bench.attempt.spec.metrics or DEFAULT_METRICS)
     info = bench.recording().info
     for name, open_it in _references(bench, bench.attempt.spec):
         with open_it() as source:

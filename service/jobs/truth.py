@@ -23,7 +23,7 @@ STREAM = "progress"
 # workers kept until their jobs are done.
 VERSION = "jobs-2"
 _AT_A_TIME = 500
-_ACTIVE = ("ENQUEUED", "PENDING", "DELAYED")
+ACTIVE = ("ENQUEUED", "PENDING", "DELAYED")
 
 
 def open_client(database: Database, *, listen: bool, pool_size: int = 5) -> "DBOSClient":
@@ -116,7 +116,7 @@ def reconcile(
         }
         for row in rows:
             state = states.get(row.id)
-            if state is None or state.status not in _ACTIVE:
+            if state is None or state.status not in ACTIVE:
                 changed += _end(database, row, state.status if state else None, results_ttl_s)
 
 

@@ -13,6 +13,7 @@ import soundfile
 
 from stemwright.eval.signal_metrics import sdr, si_sdr
 from stemwright.service.jobs.model import JobSpec, JobStatus, ScoreWish
+from stemwright.service.storage import upload_part_key
 from tests.service.jobs.service import CHUNK, Service
 from tests.support.paths import shared
 from tests.support.servers import Backend
@@ -125,6 +126,28 @@ def test_what_cannot_be_scored_fails_before_it_is_separated(sqlite: Service) -> 
         assert (view.status, view.stage) == (JobStatus.failed, "probe")
         assert view.error is not None and view.error.code == "unusable_input"
         assert message in view.error.message or message == "is not audio", view.error
+
+
+def test_a_retry_scores_again_what_is_separated_already(sqlite: Service) -> None:
+    service, song = sqlite, _song()
+    true = {"vocals": service.upload(_wav(np.concatenate([song["vocals"]] * 3)))}  # too long, by its samples
+    spec = JobSpec(model="slow-0", evaluate=True, references=true, metrics=METRICS)
+    upload = service.upload(_wav(song["vocals"]))
+    job = service.do(service.board.submit(spec, owner="local", upload_id=upload)).job.id
+    service.ready_worker()
+    view = service.wait(job)
+    assert (view.status, view.stage) == (JobStatus.failed, "evaluate")
+    assert view.error is not None and "s longer than" in view.error.message
+    made = service.attempts(job)
+    assert len(made) == 1
+    key = upload_part_key(true["vocals"], 0)
+    service.board.storage.write_bytes(key, _wav(song["vocals"]))
+    service.do(service.board.retry(job, owner="local"))
+    view = service.wait(job)
+    assert (view.status, view.attempt) == (JobStatus.succeeded, 2), view.error
+    assert service.attempts(job) == made
+    assert view.result is not None and set(view.result["evaluation"]["stems"]) == {"vocals"}
+    assert len(_read(service.stem(view, "vocals"))) == 2
 
 
 def test_a_worker_that_dies_while_it_scores_leaves_its_stems_to_the_next(sqlite: Service) -> None:
