@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stemwright.core.audio.source import ArraySource
 from stemwright.core.errors import InputError, OptionError
@@ -260,3 +262,20 @@ def test_the_table_loads_no_speech_package() -> None:
     """Kept cheap: the packages are imported when their metrics are asked for."""
     assert {"pesq", "stoi", "dnsmos"} <= set(METRICS)
     assert isinstance(METRICS["mrstft"].options["n_ffts"], str)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), factor=st.floats(0.01, 50), sign=st.sampled_from([-1.0, 1.0]))
+def test_laws_of_scale(seed: int, factor: float, sign: float) -> None:
+    """SI-SDR knows no scale of the estimate, nor one of both signals, nor the order of the stems."""
+    one = track(seed % 1000, seconds=0.5)
+    references, estimates, _ = arrays(one)
+    metrics = parse_metrics(["si-sdr", "si-sdr-zero-mean"])
+    scaled = ArrayPairs(("a", "b"), references, sign * factor * estimates, RATE)
+    both = ArrayPairs(("b", "a"), factor * references[::-1], factor * estimates[::-1], RATE)
+    first = score_track(one, metrics)
+    for other in (scaled, both):
+        rows = score_track(Track(pairs=other), metrics)
+        for name, row in first.items():
+            for column, value in row.values.items():
+                assert rows[name].values[column] == pytest.approx(value, abs=1e-7)

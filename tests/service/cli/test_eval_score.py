@@ -1,12 +1,14 @@
 """`stemwright eval score`: metrics by name, the mixture, rows as JSON, museval's file."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from stemwright.eval.metrics import METRICS
 from stemwright.eval.rows import TrackScores, parse_row
 from stemwright.service.cli.main import run
 
@@ -77,3 +79,9 @@ def test_musevals_file_of_other_frames(folders: list[str], tmp_path: Path) -> No
     assert len(frames) == 11
     assert frames[1]["time"] == 0.25
     assert frames[1]["duration"] == 0.5
+
+
+def test_the_help_names_every_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", "score", "--help"]) == 0
+    words = set(re.split(r"[\s,;.]+", capsys.readouterr().out))
+    assert set(METRICS) - {"bsseval-exact"} <= words  # that one is --exact
