@@ -98,7 +98,9 @@ def pack(
 
 @app.command()
 def preview(
-    where: _Data,
+    where: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A data folder, a pack, or a configuration (.toml).")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page, a .html file.")],
     layout: _Layout = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many examples.")] = 6,
@@ -108,6 +110,7 @@ def preview(
     """Write a page of examples as training would draw them, to listen to and to look at.
 
     Speech is mixed in twos, songs are shown with their stems, events in pairs. A data folder is packed first.
+    Of a configuration the first step is shown, as long and augmented as it is trained on.
     """
     from stemwright.training.cli.data_commands import run_preview
 

@@ -108,6 +108,13 @@ def run_preview(where: Path, out: Path, *, layout: str | None, count: int, secon
     """Write a page of examples."""
     from stemwright.training.data.preview import source_of, write_preview
 
+    if where.suffix == ".toml":
+        from stemwright.training.config import read_config
+        from stemwright.training.previewing import preview_run  # loads torch
+
+        preview_run(read_config(where), out, count=count)
+        _console().print(f"wrote {out}")
+        return EXIT_OK
     known = layout_named(layout)
     kind = None if is_pack(where) else find_recordings(where, known).kind
     rules = PackRules(

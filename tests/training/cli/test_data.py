@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import pytest
 
 from stemwright.core.errors import EXIT_OK, EXIT_SOME_FAILED, EXIT_USAGE
 from stemwright.service.cli.main import run
+from stemwright.training.data.listing import find_recordings
 from stemwright.training.data.pack import Pack
+from stemwright.training.data.pack_making import make_pack
 from tests.support import data_folders
 
 
@@ -80,3 +83,27 @@ def test_mistakes_are_told_with_a_remedy(
     assert _run(*words) == EXIT_USAGE
     assert message in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.slow
+def test_preview_of_a_configuration_is_what_a_run_hears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_folders.songs(tmp_path / "data", 3, rate=44100)
+    make_pack(find_recordings(tmp_path / "data"), tmp_path / "pack")
+    (tmp_path / "run.toml").write_text(
+        """
+        name = "small"
+        model = { family = "conv_tasnet", variant = "music", sizes = { filters = 8, hidden = 8 } }
+        data.segment_s = 0.2
+        data.train = { kind = "songs", path = "pack", augment = { remix_group = 2, gain = [0.5, 0.5] } }
+        optimiser.lr = 1e-3
+        loop = { steps = 1, batch = 4, seed = 3 }
+        """.replace("\n        ", "\n")
+    )
+    monkeypatch.chdir(tmp_path)
+    assert _run("preview", "run.toml", "-o", "page.html", "-n", "9") == EXIT_OK
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>small</h1>" in page and page.count("<h2>") == 4
+    names = re.findall(r"<figcaption>(\w+),", page)[:5]
+    assert names == ["mixture", "drums", "bass", "other", "vocals"]
