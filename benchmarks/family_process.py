@@ -68,13 +68,11 @@ def _rows(order: Order) -> Iterator[Row]:
 def _model(order: Order) -> InstalledModel | InstalledTagger:
     """Open the model, which is built if it was not."""
     order.folder.mkdir(parents=True, exist_ok=True)
-    place: str | Path = order.network
-    if order.known is not None:
-        place = order.folder / "model"
-        if not (place / GRAPH_FILE).exists():
-            place.mkdir(parents=True)
-            order.known.build(place)
-    model = open_any(place)
+    place = order.folder / "model"
+    if order.known is not None and not (place / GRAPH_FILE).exists():
+        place.mkdir(parents=True)
+        order.known.build(place)
+    model = open_any(order.network if order.known is None else place)
     if not isinstance(model, InstalledModel | InstalledTagger):
         sys.exit(f"{order.network} is a bag; name its members")
     return model
