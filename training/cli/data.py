@@ -15,7 +15,7 @@ _Layout = Annotated[
     typer.Option(
         "--layout",
         metavar="LAYOUT",
-        help="musdb18, stems, mir-1k, ikala, two-channel, speech or events; found out by default.",
+        help="musdb18, stems, mir-1k, ikala, two-channel, speech, events or clips; found out by default.",
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print a line of JSON.")]

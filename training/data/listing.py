@@ -10,6 +10,7 @@ ikala        Wavfile/SONG_{verse,chorus}.wav, left accompaniment         stems: 
 two-channel  SONG_ANYTHING.flac, left accompaniment                      stems: accompaniment vocals
 speech       [PART/]SPEAKER/.../UTTERANCE.flac (LibriSpeech, WSJ0)       speech
 events       files and labels in a CSV, or LABEL/CLIP.ogg (ESC, FSD50K)  events
+clips        files at any depth, without labels: noises                  events
 ===========  ==========================================================  =============================
 """
 
@@ -25,7 +26,7 @@ from stemwright.core.audio.suffixes import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError
 from stemwright.training.data.pack import Kind
 
-Layout = Literal["musdb18", "stems", "mir-1k", "ikala", "two-channel", "speech", "events"]
+Layout = Literal["musdb18", "stems", "mir-1k", "ikala", "two-channel", "speech", "events", "clips"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 STEM_MP4 = ".stem.mp4"
@@ -140,9 +141,10 @@ def find_recordings(root: Path, layout: Layout | None = None) -> Listing:
         "two-channel": music_layouts.two_channel,
         "speech": sound_layouts.speech,
         "events": sound_layouts.events,
+        "clips": sound_layouts.clips,
     }[layout]
     entries, faults = find(root)
-    kind: Kind = "speech" if layout == "speech" else "events" if layout == "events" else "stems"
+    kind: Kind = "speech" if layout == "speech" else "events" if layout in ("events", "clips") else "stems"
     if not entries:
         first = f": {faults[0].name}: {faults[0].reason}" if faults else ""
         raise InputError(

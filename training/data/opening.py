@@ -265,7 +265,7 @@ def _open(
         voices = table.selected(pack_of(table.path, table.layout or "speech", 1, None))
         noise = None
         if table.noise is not None:
-            noise = pack_of(table.noise, table.noise_layout or "events", 1, None)
+            noise = pack_of(table.noise, table.noise_layout or "clips", 1, None)
         speech = SpeechRules(
             speakers=table.speakers,
             samples=shape.samples,

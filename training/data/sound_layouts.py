@@ -38,6 +38,12 @@ def events(root: Path) -> tuple[list[Entry], list[Fault]]:
     return _by_folders(root) if table is None else _by_table(root, table)
 
 
+def clips(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Clips of anything, each a group of its own."""
+    names = [(path, str(PurePosixPath(path.relative_to(root)))) for path in audio_files(root)]
+    return [Entry(path=path, name=name, group=name) for path, name in names], []
+
+
 def _by_folders(root: Path) -> tuple[list[Entry], list[Fault]]:
     entries, faults = [], []
     for path in audio_files(root):

@@ -51,7 +51,7 @@ def test_layouts_are_found_out(tmp_path: Path, names: list[str], layout: str, ki
 def test_what_cannot_be_told_asks_for_a_layout(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be told") as caught:
         find_recordings(_touch(tmp_path, "a/b.wav"))
-    assert "two-channel, speech, events" in caught.value.remedy
+    assert "two-channel, speech, events, clips" in caught.value.remedy
     with pytest.raises(InputError, match="holds no recordings in the layout musdb18"):
         find_recordings(tmp_path, "musdb18")
     with pytest.raises(InputError, match="is no folder"):
@@ -81,6 +81,7 @@ def test_what_cannot_be_told_asks_for_a_layout(tmp_path: Path) -> None:
         ("speech", "p225/p225_001.wav", "p225", ""),
         ("events", "001 - Dog bark/1-30226-A.ogg", "30226", "fold1"),
         ("events", "Rain/x.wav", "x", ""),
+        ("clips", "deep/down/x.wav", "deep/down/x.wav", ""),
         ("events", "train/Rain/x.wav", "x", "train"),
     ],
 )

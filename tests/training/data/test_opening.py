@@ -39,6 +39,14 @@ def test_speech_and_what_is_held_out(data: Path) -> None:
     assert sources[0].rules.level_db == (-30, -20)  # type: ignore[attr-defined]
 
 
+def test_noises_are_any_clips(data: Path) -> None:
+    for number in range(2):
+        write(data / "noise" / "street" / f"{number}.wav", tone(0.5, 8000, 700 + number), 8000)
+    table = {"kind": "speech", "path": "speech", "noise": str(data / "noise"), "noise_share": 1.0}
+    example = _open(data, table).example(0, 0, 0)
+    assert np.abs(example.mixture - example.targets.sum(axis=0)).max() > 1e-3
+
+
 def test_songs_come_in_the_networks_order(data: Path) -> None:
     stems = ("drums", "bass", "other", "vocals")
     source = _open(data, {"kind": "songs", "path": "songs"}, channels=2, stems=stems)
