@@ -242,6 +242,7 @@ _WITH_GRAPHS = (
     DEMUCS_V1,
     shortened(HDEMUCS),
     shortened(HDEMUCS_EARLY),
+    shortened(DEMUCS_V3),
     shortened(DEMUCS_V2),
     shortened(DEMUCS_V2_48),
     shortened(DEMUCS_V1),
