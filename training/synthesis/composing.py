@@ -5,7 +5,7 @@ as in songs, and no two alike.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ _CHORDAL = (0, 1, 4, 5, 16, 19, 24, 25, 27, 28, 29, 30, 48, 50, 61, 62, 81, 88, 
 _SUSTAINED = frozenset((16, 19, 48, 50, 61, 62, 88, 89, 90, 91))
 _LEADS = (11, 12, 22, 26, 40, 56, 65, 66, 68, 71, 73, 80, 81, 84, 87)
 _SECTION_BARS = (4, 8)
+_SUNG_ANYWAY = 0.9  # of the songs that would be instrumental
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,8 @@ def compose(seed: int, song: int, seconds: float) -> Score:
     bars = max(1, int(np.ceil(seconds * tempo / 60 / BAR)))
     chordal = [int(p) for p in rng.choice(_CHORDAL, int(rng.integers(1, 4)), replace=False)]
     sections = list(_sections(rng, scale, bars, len(chordal)))
+    if not any(section.sung for section in sections) and rng.random() < _SUNG_ANYWAY:
+        sections[0] = replace(sections[0], sung=True)
     parts = [
         Part(
             stem="drums",
