@@ -26,7 +26,7 @@ from stemwright.models.ibm_cnn.architectures import GRAPH_PATH
 from stemwright.models.ibm_cnn.building import make_manifest as ibm_cnn_manifest
 from stemwright.models.ibm_cnn.configs import IBMCNNConfig
 from stemwright.models.ibm_cnn.export import export_masks
-from stemwright.models.ibm_cnn.network import IBMCNN
+from stemwright.models.ibm_cnn.network import IBMCNN, centred
 from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, WeightsOrigin
 from stemwright.models.registry.model_folder import manifest_of, write_model_folder
 from stemwright.models.universal.architectures import graph_path
@@ -119,7 +119,7 @@ def _ibm_cnn(task: IBMCNNTask, tensors: Tensors, name: str, licence: Licence, or
     manifest = ibm_cnn_manifest(task.config, name=name, licence=licence, origin=origin)
     if task.config.same_network == IBMCNNConfig().same_network:
         return WeightlessGraph.read(GRAPH_PATH).fill(tensors, "float32"), manifest
-    return export_masks(_with(IBMCNN(task.config), tensors)), manifest
+    return export_masks(centred(_with(IBMCNN(task.config), tensors))), manifest
 
 
 def _universal(

@@ -100,6 +100,16 @@ def pooled(features: Tensor) -> Tensor:
     return F.max_pool2d(F.pad(features, (spare // 2, spare - spare // 2)), (1, POOL))
 
 
+def centred(net: IBMCNN) -> IBMCNN:
+    """Drop, in place, what only the frames beside a patch's centre need: half of the small networks."""
+    rows = slice(CENTRE * BINS, (CENTRE + 1) * BINS)
+    output = nn.Linear(net.output.in_features, BINS)
+    output.weight = nn.Parameter(net.output.weight[rows].detach().clone())
+    output.bias = nn.Parameter(net.output.bias[rows].detach().clone())
+    net.output = output
+    return net
+
+
 class MaskNetwork(nn.Module):
     """A trained IBM-CNN as it serves: one mask value a bin of a spectrogram, from the centre of its patch.
 
@@ -134,8 +144,12 @@ class MaskNetwork(nn.Module):
         frames = magnitude.shape[-1]
         padded = F.pad(magnitude.transpose(2, 3), (0, 0, CENTRE, CENTRE))
         features = self._patchwise(padded, frames) if self.sharing == "none" else self._shared(padded, frames)
-        rows = slice(CENTRE * BINS, (CENTRE + 1) * BINS)
-        logits = F.linear(self.net.hidden(features), self.net.output.weight[rows], self.net.output.bias[rows])
+        hidden, output = self.net.hidden(features), self.net.output
+        if output.out_features == BINS:
+            logits = output(hidden)
+        else:
+            rows = slice(CENTRE * BINS, (CENTRE + 1) * BINS)
+            logits = F.linear(hidden, output.weight[rows], output.bias[rows])
         voice = torch.sigmoid(logits).reshape(-1, frames, BINS).transpose(1, 2).unsqueeze(1).unsqueeze(1)
         return torch.cat([voice, 1 - voice], dim=1)
 

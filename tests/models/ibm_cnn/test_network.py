@@ -12,7 +12,7 @@ from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.ibm_cnn.architectures import PARAMETERS
 from stemwright.models.ibm_cnn.checkpoints import tensors_of
 from stemwright.models.ibm_cnn.configs import BINS, IBMCNNConfig
-from stemwright.models.ibm_cnn.network import IBMCNN, MaskNetwork
+from stemwright.models.ibm_cnn.network import IBMCNN, MaskNetwork, centred
 
 SMALL = IBMCNNConfig(channels=(4, 3, 5, 4), hidden=(16, 8))
 _SCOPES = ("Conv1", "Conv2", "Conv3", "Conv4", "fullyConnect1", "fullyConnect2", "ouputLayer")
@@ -147,6 +147,16 @@ def test_compressed_magnitudes() -> None:
     magnitude = torch.from_numpy(magnitudes(2, 1, BINS, 23))
     with torch.no_grad():
         assert float((MaskNetwork(net)(magnitude) - MaskNetwork(net, "none")(magnitude)).abs().max()) < 1e-5
+
+
+def test_masks_need_the_centre_rows_alone() -> None:
+    net = network_of(tensorflow_arrays(SMALL), SMALL)
+    magnitude = torch.from_numpy(magnitudes(1, 1, BINS, 12))
+    with torch.no_grad():
+        whole = MaskNetwork(net)(magnitude)
+        kept = centred(net)
+        assert kept.output.weight.shape == (BINS, SMALL.hidden[1])
+        assert float((MaskNetwork(kept)(magnitude) - whole).abs().max()) < 1e-6
 
 
 def test_patches_of_a_batch_do_not_touch_each_other() -> None:
