@@ -39,7 +39,8 @@ def check(where: _Data, layout: _Layout = None, as_json: _Json = False) -> int:
     """Decode all of a data folder and name what cannot be used: exit code 3 if there is any.
 
     Songs lack stems, or have stems that differ in length or rate; files are damaged, cut off, or silent.
-    Packing leaves such out, and stops where they are more than 5 %.
+    Packing leaves such out, and stops where they are more than 5 %. Mixtures that are not the sum of their
+    stems are noted: training does not use them.
     """
     from stemwright.training.cli.data_commands import run_check
 

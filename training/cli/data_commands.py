@@ -70,14 +70,18 @@ def run_check(where: Path, *, layout: str | None, as_json: bool) -> int:
         raise OptionError(f"{where} is a pack, in which nothing is left to check", "give the data folder")
     listing = find_recordings(where, layout_named(layout))
     with bar("checking") as report:
-        faults = check(listing, progress=report)
+        found = check(listing, progress=report)
+    faults = found.faults
     if as_json:
         told = [{"name": fault.name, "reason": fault.reason} for fault in faults]
-        _print_json({"layout": listing.layout, "recordings": listing.units, "faults": told})
+        notes = [{"name": note.name, "reason": note.reason} for note in found.notes]
+        _print_json({"layout": listing.layout, "recordings": listing.units, "faults": told, "notes": notes})
     else:
         console = _console()
         for fault in faults:
             console.print(f"{fault.name}: {fault.reason}")
+        for note in found.notes:
+            console.print(f"note: {note.name}: {note.reason}")
         console.print(f"{len(faults)} of {listing.units} recordings cannot be used")
     return EXIT_SOME_FAILED if faults else EXIT_OK
 

@@ -111,6 +111,16 @@ def two_channel(root: Path) -> tuple[list[Entry], list[Fault]]:
     return entries, []
 
 
+def mixture_of(entry: Entry) -> Entry | None:
+    """Return the mixture that lies beside a stem, as an entry; None where there is none."""
+    if entry.path.name.lower().endswith(STEM_MP4):
+        return replace(entry, role="mixture", stream=0)
+    if not entry.role or entry.channel is not None:
+        return None
+    found = sorted(path for path in audio_files(entry.path.parent) if path.stem.lower() in _MIXTURES)
+    return replace(entry, path=found[0], role="mixture") if found else None
+
+
 def mir_1k(root: Path) -> tuple[list[Entry], list[Fault]]:
     """Clips of MIR-1K; those of two of its singers are trained on, as is usual."""
     entries, faults = two_channel(root)

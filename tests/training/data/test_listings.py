@@ -3,7 +3,9 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from stemwright.core.errors import InputError
 from stemwright.training.data.checking import check
@@ -168,9 +170,33 @@ def test_checking_names_everything(tmp_path: Path) -> None:
     (data / "song1" / "bass.wav").write_bytes(b"no audio")
     write(data / "song2" / "bass.wav", TINY, 8000)
     seen: list[tuple[int, int]] = []
-    faults = check(find_recordings(data), progress=lambda done, total: seen.append((done, total)))
+    faults = check(find_recordings(data), progress=lambda done, total: seen.append((done, total))).faults
     assert [fault.name for fault in faults] == ["song0", "song1", "song2"]
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_mixtures_that_are_no_sums_are_noted(tmp_path: Path) -> None:
+    data = data_folders.songs(tmp_path, 4, seconds=0.5)
+    for song in range(4):
+        folder = data / f"song{song}"
+        stems = [soundfile.read(path, dtype="float32")[0].T for path in sorted(folder.glob("*.wav"))]
+        mixture = np.sum(stems, axis=0)
+        if song == 1:
+            mixture = mixture - 0.5 * stems[0]
+        if song == 2:
+            mixture = mixture[:, :-100]
+        if song == 3:
+            (folder / "mixture.wav").write_bytes(b"no audio")
+        else:
+            write(folder / "mixture.wav", mixture, 8000)
+    found = check(find_recordings(data))
+    assert not found.faults
+    assert [note.name for note in found.notes] == ["song1", "song2", "song3"]
+    assert [note.reason.split(":")[0] for note in found.notes] == [
+        "has a mixture that is not the sum of its stems",
+        "has a mixture of another length than its stems",
+        "has a mixture that cannot be used",
+    ]
 
 
 def test_a_fingerprint_changes_with_what_a_pack_is_made_of(tmp_path: Path) -> None:
