@@ -48,10 +48,11 @@ def ranked_tracks(
 
 def spread(ranking: Sequence[str], count: int) -> list[str]:
     """Choose from a ranking: the median; with it the worst; the best; then evenly between."""
-    if count <= 0 or not ranking:
-        return []
+    if count >= len(ranking):
+        return list(ranking)
     last = len(ranking) - 1
-    places = [last / 2] if count == 1 else [0, last / 2] if count == 2 else np.linspace(0, last, count)
+    few = {0: [], 1: [last / 2], 2: [0, last / 2]}
+    places = few[count] if count in few else np.linspace(0, last, count)
     return [ranking[place] for place in dict.fromkeys(int(place) for place in places)]
 
 

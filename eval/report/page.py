@@ -139,14 +139,17 @@ def _plots(report: Report) -> list[str]:
     return [f"<div class=plots>{''.join(pictures)}</div>{note}"] if pictures else []
 
 
-def _picture(figure: "Figure", title: str, kind: str = "plot") -> str:
-    if kind == "plot":  # the page's own ground shows through, light or dark
-        figure.patch.set_alpha(0)
-        for axes in figure.axes:
-            axes.patch.set_alpha(0)
+def _picture(figure: "Figure", title: str) -> str:
+    figure.patch.set_alpha(0)  # the page's own ground shows through, light or dark
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
     data, media_type = figure_bytes(figure, "svg"), "image/svg+xml"
     if len(data) > _MOST_SVG_BYTES:
         data, media_type = figure_bytes(figure, "png"), "image/png"
+    return _figure(data, media_type, title, "plot")
+
+
+def _figure(data: bytes, media_type: str, title: str, kind: str) -> str:
     return (
         f"<figure class={kind}><img alt={attribute(title)} src={data_address(data, media_type)}>"
         f"<figcaption>{name(title)}</figcaption></figure>"
@@ -198,7 +201,8 @@ def _excerpt(excerpt: Excerpt, index: int) -> str:
             "</audio></figure>"
         )
     drawn = {title: signal for title, signal in excerpt.signals.items() if title != "mixture"}
-    picture = _picture(spectrogram_plot(drawn, excerpt.sample_rate), f"Spectrograms, {where}", "paper")
+    spectrograms = figure_bytes(spectrogram_plot(drawn, excerpt.sample_rate), "png")
+    picture = _figure(spectrograms, "image/png", f"Spectrograms of {excerpt.stem}, {where}", "paper")
     return (
         f'<p class="quiet">{what}{value}: {where}{quieter}</p>\n<div class=clips>{"".join(clips)}</div>\n'
         f"<details><summary>Spectrograms of {where}</summary>{picture}</details>"
