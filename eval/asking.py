@@ -1,20 +1,18 @@
 """Models that are asked: every true stem whose name is a class of sound is asked for by it."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import InputError, OptionError
 from stemwright.eval.datasets.contract import OpenTrack
+from stemwright.eval.separating import Report, separated_blocks
 from stemwright.models.query.matching import resolve
 from stemwright.models.query.queries import AskedStem, QueryMaker
 from stemwright.models.separation.queries import StemQuery
 from stemwright.models.separation.separator import CancelToken, SeparationOptions, Separator
-
-Report = Callable[[str, float], None]
-"""Called with what is going on (`separating`, `scoring`) and the share of it that is done, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +71,7 @@ class AskedEstimator:
         options = dataclasses.replace(
             self.separation, stems=None, queries=tuple(_named(name, one) for name, one in asked.items())
         )
-        with self.separator.separate(
-            track.mixture,
-            options,
-            cancel=cancel,
-            progress=lambda p: report("separating", p.fraction if p.stage == "separation" else 0.0),
-        ) as separation:
-            for block in separation:
-                yield {name: block.stems[name] for name in stems}
+        yield from separated_blocks(self.separator, track, stems, options, report=report, cancel=cancel)
 
 
 @lru_cache(maxsize=256)

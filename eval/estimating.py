@@ -11,10 +11,11 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import OutputFormat, open_writer
 from stemwright.core.audio.source import open_source
 from stemwright.core.errors import InputError
-from stemwright.eval.asking import AskedEstimator, Report
+from stemwright.eval.asking import AskedEstimator
 from stemwright.eval.datasets.contract import Nature, OpenTrack
 from stemwright.eval.datasets.sources import Named
 from stemwright.eval.oracles import Oracle, oracle_blocks
+from stemwright.eval.separating import Report, separated_blocks
 from stemwright.models.manifest import Manifest
 from stemwright.models.query.queries import QueryMaker
 from stemwright.models.registry.installed import Installed, InstalledModel
@@ -112,14 +113,7 @@ class ModelEstimator:
     ) -> Iterator[dict[str, FloatArray]]:
         """See Estimator."""
         options = dataclasses.replace(self.separation, stems=stems)
-        with self.separator.separate(
-            track.mixture,
-            options,
-            cancel=cancel,
-            progress=lambda p: report("separating", p.fraction if p.stage == "separation" else 0.0),
-        ) as separation:
-            for block in separation:
-                yield {name: block.stems[name] for name in stems}
+        yield from separated_blocks(self.separator, track, stems, options, report=report, cancel=cancel)
 
 
 @contextlib.contextmanager

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stemwright.core.errors import CancelledError, InternalError, StemwrightError
 
 if TYPE_CHECKING:
-    from stemwright.eval.asking import Report
     from stemwright.eval.rows import FailedTrack, TrackScores
     from stemwright.eval.running import RunPlan
+    from stemwright.eval.separating import Report
 
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ENDING_S = 10.0

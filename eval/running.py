@@ -24,7 +24,7 @@ from stemwright.core.errors import (
     output_error,
     unforeseen,
 )
-from stemwright.eval.asking import AskedEstimator, Report
+from stemwright.eval.asking import AskedEstimator
 from stemwright.eval.datasets.contract import DataSet, DataTrack
 from stemwright.eval.datasets.opening import open_data
 from stemwright.eval.estimating import (
@@ -39,6 +39,7 @@ from stemwright.eval.oracles import Oracle
 from stemwright.eval.rows import FailedTrack, MetricFacts, RunFacts, TrackScores
 from stemwright.eval.run_log import STAGED_PREFIX
 from stemwright.eval.scoring import score_estimates
+from stemwright.eval.separating import Report
 from stemwright.eval.stem_plans import plan_stems
 from stemwright.models.separation.separator import CancelToken
 

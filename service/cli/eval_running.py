@@ -11,7 +11,6 @@ from pathlib import Path
 import typer
 
 from stemwright.core.errors import InputError, OptionError, StemwrightError
-from stemwright.eval.asking import Report
 from stemwright.eval.datasets.opening import open_data
 from stemwright.eval.estimating import ModelChoice
 from stemwright.eval.measures.contract import Metric, ScoreOptions
@@ -21,6 +20,7 @@ from stemwright.eval.rows import FailedTrack, TrackScores, row_json
 from stemwright.eval.run_log import RunLog
 from stemwright.eval.run_workers import run_tracks
 from stemwright.eval.running import RunPlan, run_facts
+from stemwright.eval.separating import Report
 from stemwright.service.cli.engine import find_models, session_options, track_options
 from stemwright.service.cli.main import printable, show_error
 from stemwright.service.cli.options import Choices
