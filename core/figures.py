@@ -1,15 +1,14 @@
-"""Figures of matplotlib as bytes, and files that appear whole.
+"""Figures of matplotlib as bytes.
 
 matplotlib takes half a second to import and is loaded when a figure is saved. It is used without pyplot,
 which keeps state between figures.
 """
 
 import io
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stemwright.core.errors import OutputError, output_error
+from stemwright.core.errors import OutputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,26 +47,3 @@ def figure_bytes(figure: "Figure", form: PictureFormat) -> bytes:
 def plain(text: str) -> str:
     """Return text that matplotlib does not take for mathematics."""
     return text.replace("$", r"\$")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that appears only when it is complete; one of that name is replaced.
-
-    Raises
-    ------
-    ResourceError, OutputError
-        The disk is full or refuses.
-    """
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".stemwright-", delete=False) as file:
-            aside = Path(file.name)
-            try:
-                file.write(data)
-                file.close()
-                aside.chmod(0o644)
-                aside.replace(path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise output_error(path, error) from error

@@ -154,8 +154,13 @@ class TimingErrors:
     share_in_time: float
 
 
-def score_times(reference: Sequence[TimedWord], found: Sequence[TimedWord]) -> TimingErrors:
+def score_times(songs: Sequence[tuple[Sequence[TimedWord], Sequence[TimedWord]]]) -> TimingErrors:
     """Compare onsets of the words, or lines, that the alignment of both texts calls equal.
+
+    Parameters
+    ----------
+    songs
+        Of each song the true words and those found; songs are pooled.
 
     Raises
     ------
@@ -164,13 +169,21 @@ def score_times(reference: Sequence[TimedWord], found: Sequence[TimedWord]) -> T
     OptionError
         The package that aligns is not installed.
     """
-    if not reference:
+    true_words = sum(len(reference) for reference, _ in songs)
+    if not true_words:
         raise InputError("there are no reference times", "give the words with their times")
-    matches = _matches([_bare(word.text) for word in reference], [_bare(word.text) for word in found])
-    errors = np.array([abs(found[j].start - reference[i].start) for i, j in matches])
+    errors = np.array(
+        [
+            abs(found[j].start - reference[i].start)
+            for reference, found in songs
+            for i, j in _matches(
+                [_bare(word.text) for word in reference], [_bare(word.text) for word in found]
+            )
+        ]
+    )
     return TimingErrors(
         matched=len(errors),
-        share_matched=len(errors) / len(reference),
+        share_matched=len(errors) / true_words,
         median_s=float(np.median(errors)) if errors.size else math.nan,
         mean_s=float(errors.mean()) if errors.size else math.nan,
         share_in_time=float((errors <= _LATE_S).mean()) if errors.size else math.nan,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stemwright.core.figures import PictureFormat, figure_bytes, picture_format, plain, write_whole
+from stemwright.core.figures import PictureFormat, figure_bytes, picture_format, plain
 from stemwright.models.query.detection import ClassActivity, Detection
+from stemwright.service.staging import publish_file
 
 _WIDTH_INCH, _ROW_INCH, _MARGINS_INCH = 10.0, 0.32, 1.3
 # Columns of the picture at most: an hour has 1800 windows, each column shows the largest of its share.
@@ -21,7 +22,7 @@ def draw_detection(detection: Detection, shown: Sequence[ClassActivity], path: P
     OutputError
         Another format than PNG or SVG, or the file cannot be written.
     """
-    write_whole(path, detection_picture(detection, shown, picture_format(path), title=title))
+    publish_file(path, detection_picture(detection, shown, picture_format(path), title=title), replace=True)
 
 
 def detection_picture(

@@ -116,6 +116,23 @@ class Staging:
             (self.folder / file).replace(self.out / file)
 
 
+def publish_file(path: Path, data: bytes, *, replace: bool) -> None:
+    """Write one file that appears when it is complete.
+
+    Raises
+    ------
+    OutputError, ResourceError
+        It exists and may not be replaced, or the disk refuses.
+    """
+    file = PurePosixPath(path.name)
+    with Staging(path.parent, "file") as staging:
+        try:
+            staging.path(file).write_bytes(data)
+        except OSError as error:
+            raise output_error(path, error) from error
+        staging.publish([file], replace=replace)
+
+
 def refuse_existing(out: Path, files: Iterable[PurePosixPath]) -> None:
     """Raise OutputError if one of the files exists below the output folder."""
     for file in files:

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from stemwright.core.audio.source import AudioInfo, open_source
+from stemwright.core.errors import OutputError
 from stemwright.core.figures import picture_format
 from stemwright.models.query.detection import ClassActivity, detect
 from stemwright.models.sessions.runtimes.contract import SessionOptions
@@ -44,7 +45,9 @@ def detect_sounds(request: Request) -> None:
         The recording, the tagger or the place of the picture cannot be used.
     """
     if request.picture is not None:
-        picture_format(request.picture)  # a wrong name is told before the work
+        picture_format(request.picture)  # a wrong name is told before the work, and so is a wrong place
+        if not request.picture.parent.is_dir():
+            raise OutputError(f"{request.picture} cannot be written: there is no such folder", "make it")
     tagger = tagger_session(request.tagger, SessionOptions(device=request.device, threads=request.threads))
     with open_source(request.recording) as source, _bar(source.info) as report:
         name, detection = source.name, detect(source, tagger, progress=report)

@@ -7,6 +7,7 @@ import typer
 
 from stemwright.core.errors import OptionError
 from stemwright.service.cli.eval_fad import fad
+from stemwright.service.cli.eval_lyrics import lyrics_text
 from stemwright.service.cli.eval_report import report
 from stemwright.service.cli.eval_run import run
 
@@ -21,6 +22,7 @@ def evaluate() -> None:
 app.command()(run)
 app.command()(fad)
 app.command()(report)
+app.command()(lyrics_text)
 
 
 @app.command()
@@ -108,6 +110,15 @@ def listening(
     rating: Annotated[str, typer.Option("--rating-column", metavar="NAME")] = "DMOS",
     resamples: Annotated[int, typer.Option("--resamples", min=100, help="Draws of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw a metric against the listeners, .png or .svg."),
+    ] = None,
+    plotted: Annotated[
+        str | None,
+        typer.Option("--plot-metric", metavar="COLUMN", help="Which; default: the best for the first kind."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a FILE that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> int:
     """Tell which metrics agree with listeners: Spearman's and Pearson's correlations.
@@ -118,12 +129,20 @@ def listening(
     metric's correlation differs from that of the one named: an interval without 0 does.
     """
     from stemwright.eval.listening import Columns, agreements, compare, read_ratings
-    from stemwright.service.cli.listening_table import as_data, print_agreements, print_comparisons
+    from stemwright.service.cli.listening_table import (
+        as_data,
+        print_agreements,
+        print_comparisons,
+        require_plot,
+        write_plot,
+    )
     from stemwright.service.cli.output import print_json_line
 
     columns = Columns(
         excerpt=excerpt, model=model, kind=kind, rating=rating, metrics=tuple(metrics) if metrics else None
     )
+    if plot is not None:
+        require_plot(plot, overwrite=overwrite)
     table = read_ratings(ratings, columns)
     if compared is not None and compared not in table.metrics:
         raise OptionError(f"{compared} is no metric of {ratings}", f"it has {', '.join(table.metrics)}")
@@ -134,6 +153,8 @@ def listening(
         for group in dict.fromkeys(table.kinds)
         for name in others
     }
+    if plot is not None:
+        write_plot(plot, table, found, plotted or found[0].metric, overwrite=overwrite)
     if as_json:
         print_json_line(as_data(found, differences))
     else:

@@ -79,9 +79,9 @@ def report(
     it plays and draws excerpts of mixture, reference, estimate and residual around the median and the worst
     frame of the worst, the median and the best track (--page-tracks), and --plots writes the spectrograms.
     """
-    from stemwright.service.cli.eval_report_files import Picturing, publish, write_page, write_plots
+    from stemwright.service.cli.eval_report_files import Picturing, write_page, write_plots
     from stemwright.service.cli.eval_reporting import ReportRequest, open_runs, report_tables
-    from stemwright.service.staging import refuse_existing
+    from stemwright.service.staging import publish_file, refuse_existing
 
     for path in (out, page):
         if path is not None and not overwrite:
@@ -105,5 +105,5 @@ def report(
     if out is None:
         typer.echo(text, nl=False)
     else:
-        publish(out, text.encode(), overwrite=overwrite)
+        publish_file(out, text.encode("utf-8", "replace"), replace=overwrite)
     return 0

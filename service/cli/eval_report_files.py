@@ -20,7 +20,7 @@ from stemwright.eval.report.plots import box_plot, frame_plot, spectrogram_plot
 from stemwright.eval.rows import Run
 from stemwright.service.cli.eval_reporting import ReportRequest, ReportTables
 from stemwright.service.naming import safe_name, same_file_key
-from stemwright.service.staging import Staging
+from stemwright.service.staging import Staging, publish_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,20 +46,6 @@ class Picturing:
     overwrite: bool
 
 
-def publish(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """Write a file that appears when it is complete.
-
-    Raises
-    ------
-    OutputError, ResourceError
-        It exists, or the disk refuses.
-    """
-    file = PurePosixPath(path.name)
-    with Staging(path.parent, safe_name(path.stem)) as staging:
-        staging.path(file).write_bytes(data)
-        staging.publish([file], replace=overwrite)
-
-
 def write_page(
     runs: list[Run], tables: ReportTables, request: ReportRequest, picturing: Picturing, path: Path
 ) -> None:
@@ -77,7 +63,7 @@ def write_page(
         aggregate=request.aggregate,
         excerpts=_heard(runs, request, picturing),
     )
-    publish(path, page_bytes(report), overwrite=picturing.overwrite)
+    publish_file(path, page_bytes(report), replace=picturing.overwrite)
 
 
 def write_plots(

@@ -1,15 +1,19 @@
-"""The tables that `stemwright eval listening` prints."""
+"""The tables that `stemwright eval listening` prints, and its plot."""
 
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stemwright.eval.listening import Agreement, Interval
+from stemwright.core.figures import figure_bytes, picture_format
+from stemwright.eval.listening import Agreement, Interval, Ratings
+from stemwright.eval.report.plots import listening_plot
+from stemwright.service.staging import publish_file, refuse_existing
 
 _PLAIN_WIDTH = 160
 
@@ -50,6 +54,29 @@ def as_data(agreements: Sequence[Agreement], differences: Differences) -> dict[s
             for (group, metric), interval in differences.items()
         ],
     }
+
+
+def require_plot(path: Path, *, overwrite: bool) -> None:
+    """Refuse, before the work, a file that is no picture or that exists; raises OutputError."""
+    picture_format(path)
+    if not overwrite:
+        refuse_existing(path.parent, [PurePosixPath(path.name)])
+
+
+def write_plot(
+    path: Path, ratings: Ratings, agreements: Sequence[Agreement], metric: str, *, overwrite: bool
+) -> None:
+    """Draw a metric against the listeners' ratings into a file.
+
+    Raises
+    ------
+    OptionError
+        There is no such metric.
+    OutputError, ResourceError
+        The file exists, is no picture's name, or the disk refuses.
+    """
+    data = figure_bytes(listening_plot(ratings, metric, agreements), picture_format(path))
+    publish_file(path, data, replace=overwrite)
 
 
 def _plain(value: Any) -> Any:

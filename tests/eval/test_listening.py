@@ -126,3 +126,19 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(capsys.readouterr().out)
     assert {one["group"] for one in data["agreements"]} == {"k", "m"}
     assert run([*command, "--compare", "nothing"]) == 2
+
+
+def test_a_metric_is_drawn_against_the_listeners(tmp_path: Path) -> None:
+    ratings = tmp_path / "ratings.csv"
+    rows = [f"{index},m,{'abc'[index % 2]},{index % 5},{index % 5 + 1},{-index}" for index in range(20)]
+    ratings.write_text("\n".join(["file_id,model_name,model_type,DMOS,first,second", *rows]))
+    picture = tmp_path / "plot.svg"
+    command = ["eval", "listening", str(ratings), "--resamples", "100", "--plot", str(picture)]
+    assert run(command) == 0
+    text = picture.read_text()
+    assert "first" in text and "Spearman 1.00" in text  # the stronger one, with its correlation
+    assert run(command) == 2  # it exists
+    assert run([*command, "--overwrite", "--plot-metric", "second"]) == 0
+    assert "second" in picture.read_text()
+    assert run([*command, "--overwrite", "--plot-metric", "third"]) == 2
+    assert run(["eval", "listening", str(ratings), "--plot", str(tmp_path / "plot.gif")]) == 2

@@ -109,7 +109,7 @@ def timed(*words: tuple[str, float]) -> list[TimedWord]:
 def test_times_count_for_words_that_both_have() -> None:
     true = timed(("Hello,", 1.0), ("dark", 2.0), ("world", 3.0), ("again", 4.0))
     found = timed(("hello", 1.1), ("World!", 3.5), ("again", 4.0))
-    errors = score_times(true, found)
+    errors = score_times([(true, found)])
     assert errors.matched == 3
     assert errors.share_matched == 0.75
     assert errors.median_s == pytest.approx(0.1)
@@ -118,8 +118,8 @@ def test_times_count_for_words_that_both_have() -> None:
 
 
 def test_nothing_found_has_no_error() -> None:
-    errors = score_times(timed(("a", 0.0)), [])
+    errors = score_times([(timed(("a", 0.0)), [])])
     assert errors.matched == 0
     assert math.isnan(errors.median_s)
     with pytest.raises(InputError):
-        score_times([], timed(("a", 0.0)))
+        score_times([([], timed(("a", 0.0)))])
