@@ -18,13 +18,11 @@ from stemwright.training.augmentation.repitching import RepitchRules
 from stemwright.training.data.batches import Batch, batches
 from stemwright.training.data.events import EventPairs, EventRules
 from stemwright.training.data.examples import Source
-from stemwright.training.data.pack import (
-    ANCHORS_FILE,
-    AUDIO_FILE,
+from stemwright.training.data.pack import ANCHORS_FILE, AUDIO_FILE, Pack
+from stemwright.training.data.pack_index import (
     Anchor,
     AnchorTable,
     Kind,
-    Pack,
     PackIndex,
     Recording,
     SongStatistics,

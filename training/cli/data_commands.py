@@ -15,7 +15,7 @@ from rich.table import Table
 from stemwright.core.errors import EXIT_OK, EXIT_SOME_FAILED, OptionError
 from stemwright.training.data.anchors import AnchorRules
 from stemwright.training.data.listing import LAYOUTS, Layout, find_recordings
-from stemwright.training.data.pack import is_pack
+from stemwright.training.data.pack_index import is_pack
 from stemwright.training.data.packing import PackRules, open_data
 from stemwright.training.data.packing import Progress as Report
 from stemwright.training.data.summary import Summary, summary_of

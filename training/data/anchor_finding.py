@@ -16,14 +16,8 @@ from stemwright.models.query.matching import resolve, suggest
 from stemwright.models.query.ontology import SoundClass, audioset
 from stemwright.models.taggers.session import TaggerSession, tagger_session
 from stemwright.training.data.anchors import FRAMES_PER_S, AnchorRules, mine
-from stemwright.training.data.pack import (
-    ANCHORS_FILE,
-    FULL_SCALE,
-    Anchor,
-    AnchorTable,
-    PackIndex,
-    mapped_audio,
-)
+from stemwright.training.data.pack import ANCHORS_FILE, FULL_SCALE, mapped_audio
+from stemwright.training.data.pack_index import Anchor, AnchorTable, PackIndex
 
 _WINDOW_S = 0.975  # a patch of YAMNet
 _HOP_S = 0.24

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from stemwright.core.errors import InputError
 from stemwright.training.data.listing import Entry, Fault, Listing
 from stemwright.training.data.music_layouts import mixture_of
-from stemwright.training.data.pack import FULL_SCALE, Recording
+from stemwright.training.data.pack import FULL_SCALE
+from stemwright.training.data.pack_index import Recording
 from stemwright.training.data.pack_making import write_unit
 from stemwright.training.data.pack_writer import AudioFile, Unusable
 from stemwright.training.data.packing import Progress

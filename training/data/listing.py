@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 from stemwright.core.audio.suffixes import AUDIO_SUFFIXES
 from stemwright.core.errors import InputError
-from stemwright.training.data.pack import Kind
+from stemwright.training.data.pack_index import Kind
 
 Layout = Literal["musdb18", "stems", "mir-1k", "ikala", "two-channel", "speech", "events", "clips"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)

@@ -12,9 +12,9 @@ from pathlib import Path
 from stemwright.core.audio.source import open_source
 from stemwright.core.errors import InputError, OutputError, ResourceError
 from stemwright.training.data.listing import Entry, Fault, Listing
-from stemwright.training.data.pack import (
+from stemwright.training.data.pack import Pack
+from stemwright.training.data.pack_index import (
     FORMAT,
-    Pack,
     PackIndex,
     Recording,
     Skipped,

@@ -14,7 +14,8 @@ from stemwright.core.audio.resample import resampled
 from stemwright.core.audio.source import open_source
 from stemwright.core.errors import OutputError, ResourceError
 from stemwright.training.data.listing import Entry
-from stemwright.training.data.pack import AUDIO_FILE, FULL_SCALE, Recording, SongStatistics
+from stemwright.training.data.pack import AUDIO_FILE, FULL_SCALE
+from stemwright.training.data.pack_index import Recording, SongStatistics
 
 _LARGEST = np.float32(32767.0 / FULL_SCALE)
 _BLOCK_FRAMES = 1 << 18

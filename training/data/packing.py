@@ -10,7 +10,8 @@ from pathlib import Path
 from stemwright.core.errors import InputError, OutputError
 from stemwright.training.data.anchors import AnchorRules
 from stemwright.training.data.listing import Layout, Listing, find_recordings
-from stemwright.training.data.pack import FORMAT, Pack, is_pack, read_index
+from stemwright.training.data.pack import Pack
+from stemwright.training.data.pack_index import FORMAT, is_pack, read_index
 
 Progress = Callable[[int, int], None]
 """Called with the units done and the units in all."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stemwright.training.data.listing import Layout, Listing, find_recordings
-from stemwright.training.data.pack import Pack, is_pack
+from stemwright.training.data.pack import Pack
+from stemwright.training.data.pack_index import is_pack
 
 
 @dataclass(frozen=True, kw_only=True)

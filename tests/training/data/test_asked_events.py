@@ -8,16 +8,8 @@ import pytest
 
 from stemwright.core.errors import OptionError
 from stemwright.training.data.events import EventPairs, EventRules
-from stemwright.training.data.pack import (
-    ANCHORS_FILE,
-    AUDIO_FILE,
-    Anchor,
-    AnchorTable,
-    Pack,
-    PackIndex,
-    Recording,
-    write_index,
-)
+from stemwright.training.data.pack import ANCHORS_FILE, AUDIO_FILE, Pack
+from stemwright.training.data.pack_index import Anchor, AnchorTable, PackIndex, Recording, write_index
 
 
 @pytest.fixture

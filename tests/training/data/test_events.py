@@ -12,7 +12,8 @@ from stemwright.training.data.anchor_finding import class_of
 from stemwright.training.data.anchors import AnchorRules, mine, smoothed
 from stemwright.training.data.events import EventPairs, EventRules, matched_gain
 from stemwright.training.data.listing import find_recordings
-from stemwright.training.data.pack import ANCHORS_FILE, Anchor, AnchorTable, Pack, read_index, write_index
+from stemwright.training.data.pack import ANCHORS_FILE, Pack
+from stemwright.training.data.pack_index import Anchor, AnchorTable, read_index, write_index
 from stemwright.training.data.pack_making import make_pack
 from stemwright.training.data.packing import PackRules, open_data
 from tests.support.data_folders import tone, write

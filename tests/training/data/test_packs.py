@@ -14,7 +14,8 @@ from stemwright.core.errors import InputError, OutputError, ResourceError
 from stemwright.training.data import pack_making, pack_writer
 from stemwright.training.data.listing import find_recordings
 from stemwright.training.data.music_layouts import MUSDB18_STEMS
-from stemwright.training.data.pack import AUDIO_FILE, INDEX_FILE, Pack
+from stemwright.training.data.pack import AUDIO_FILE, Pack
+from stemwright.training.data.pack_index import INDEX_FILE
 from stemwright.training.data.pack_making import make_pack
 from stemwright.training.data.packing import PackRules, open_data
 from tests.support import data_folders
