@@ -3,7 +3,8 @@
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from stemwright.eval.report.excerpts import Excerpt
 from stemwright.eval.report.page import Report, page_bytes
 from stemwright.eval.report.tables import score_tables
 from stemwright.eval.rows import Run, read_run
+from stemwright.service.cli.eval_report_files import _free_name
 from stemwright.service.cli.main import run
 from tests.eval.report.runs import make_run
 from tests.support.chromium import Chromium
@@ -108,6 +110,28 @@ def test_players_stop_at_the_size_that_is_said(monkeypatch: pytest.MonkeyPatch) 
     shown = text.count("<audio") // 2
     assert 1 <= shown < 6
     assert f"{6 - shown} more excerpts are left out" in text
+
+
+@pytest.mark.slow
+def test_plots_are_files_of_one_picture_each(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "plots"
+    command = ["eval", "report", *map(str, folders), "--metric", "SDR", "--page-tracks", "1"]
+    command += ["--plots", str(out), "--plot-format", "svg", "-o", str(tmp_path / "tables.md")]
+    assert run(command) == 0
+    names = sorted(file.name for file in out.iterdir())
+    assert names[0] == "boxes-SDR.svg"
+    assert {name.split("-")[0] for name in names} == {"boxes", "frames", "spectrogram"}
+    assert sum(name.startswith("spectrogram") for name in names) in (2, 3, 4)  # stems, one or two frames
+    assert all(ElementTree.parse(file).getroot().tag.endswith("svg") for file in out.iterdir())
+    assert run([*command, "--overwrite"]) == 0
+    (tmp_path / "tables.md").unlink()
+    assert run(command) == 2  # they exist
+
+
+def test_two_names_that_no_disk_tells_apart_are_two_files() -> None:
+    taken: dict[str, PurePosixPath] = {}
+    names = [_free_name(("frames", name), "png", taken).name for name in ("a/b", "a:b", "A?B")]
+    assert names == ["frames-a_b.png", "frames-a_b-2.png", "frames-A_B-3.png"]
 
 
 @pytest.mark.slow
