@@ -9,11 +9,12 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
+
+from stemwright.core.closing import Closing
 
 
-class LineFile:
+class LineFile(Closing):
     """A file of lines that one process at a time may append to; a context manager.
 
     Parameters
@@ -40,14 +41,6 @@ class LineFile:
         except BaseException:
             self._stream.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from stemwright.core.appending import LineFile
+from stemwright.core.closing import Closing
 from stemwright.core.errors import (
     InputError,
     OptionError,
@@ -31,7 +31,7 @@ STAGED_PREFIX = ".partial-"
 _PATIENCE = "choose another -o"
 
 
-class RunLog:
+class RunLog(Closing):
     """The folder of a run that rows are written to; a context manager that one process holds at a time.
 
     Parameters
@@ -70,12 +70,8 @@ class RunLog:
             self._lines.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the folder."""
         self._lines.close()
 
     def done(self, track: str) -> TrackScores | None:

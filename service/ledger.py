@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from stemwright.core.appending import LineFile, whole_lines
+from stemwright.core.closing import Closing
 from stemwright.core.errors import OutputError, output_error
 from stemwright.service.outcomes import ErrorFacts
 
@@ -98,7 +98,7 @@ class Row:
         return self.event != "failed" and all(file.present(out, same_time=exact) for file in self.files)
 
 
-class Ledger:
+class Ledger(Closing):
     """The ledger of an output folder; a context manager that one process holds at a time.
 
     Parameters
@@ -129,12 +129,8 @@ class Ledger:
             self._lines.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the folder."""
         self._lines.close()
 
     @property

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.audio.encode import AudioWriter, OutputFormat, open_writer
 from stemwright.core.audio.source import AudioInfo
 from stemwright.core.audio.tags import Tags
+from stemwright.core.closing import Closing
 from stemwright.core.errors import output_error
 
 ClipMode = Literal["shared", "clamp", "float"]
@@ -66,7 +66,7 @@ def keeps_raw_samples(fmt: OutputFormat, clip_mode: ClipMode) -> bool:
     return clip_mode == "shared" and fmt.bit_depth != "32f"
 
 
-class StemFilesWriter:
+class StemFilesWriter(Closing):
     """Writes blocks of stems to files; a context manager.
 
     Parameters
@@ -102,14 +102,6 @@ class StemFilesWriter:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the threads; files that were not finished are not left behind."""

@@ -3,10 +3,9 @@
 import logging
 import shutil
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Self
 
 from stemwright.core.audio.source import open_source
+from stemwright.core.closing import Closing
 from stemwright.core.errors import OptionError, StemwrightError
 from stemwright.core.musdb import MIXTURE, STEMS
 from stemwright.eval.datasets.contract import DataTrack, Part
@@ -27,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 SCORES_FOLDER = "scores"
 
 
-class BatchScores:
+class BatchScores(Closing):
     """Scores the tracks of a batch when their stems are there; a context manager.
 
     Parameters
@@ -72,13 +71,9 @@ class BatchScores:
         )
         self._log = RunLog(folder, facts)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._log.__exit__(kind, error, trace)
+    def close(self) -> None:
+        """Let go of the scores' folder."""
+        self._log.close()
 
     def score(self, outcome: Outcome) -> StemwrightError | None:
         """Score a track whose stems are there; return what went wrong.
