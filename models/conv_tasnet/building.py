@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.conv_tasnet.graph import INPUT, OUTPUT, build_graph, state_tensors
 from stemwright.models.conv_tasnet.naming import renamed_tensors
 from stemwright.models.conv_tasnet.origins import Variant, variant_of
@@ -21,7 +21,7 @@ from stemwright.models.manifest import (
     TrackNormalisation,
     WeightsOrigin,
 )
-from stemwright.models.registry.model_folder import manifest_of, write_model_folder
+from stemwright.models.registry.model_folder import manifest_of, origin_of, write_model_folder
 
 _CITATION = (
     "Luo & Mesgarani, Conv-TasNet: Surpassing Ideal Time-Frequency Magnitude Masking for Speech "
@@ -50,8 +50,7 @@ def build_model_folder(
     variant = variant_of(checkpoint)
     tensors = renamed_tensors(variant, checkpoint.tensors)
     model = build_graph(variant.config, tensors, storage)
-    digest = content_digest(checkpoint.tensors)
-    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
+    origin = origin_of(checkpoint, origin)
     manifest = manifest_of_variant(variant, name=name, licence=licence, origin=origin)
     return write_model_folder(folder, model, manifest)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.demucs.architectures import (
     AUDIO,
     NORMALISATION,
@@ -22,7 +22,7 @@ from stemwright.models.manifest import (
     StorageRecord,
     WeightsOrigin,
 )
-from stemwright.models.registry.model_folder import manifest_of, write_model_folder
+from stemwright.models.registry.model_folder import manifest_of, origin_of, write_model_folder
 
 _MAX_MESSAGE = 2**31 - 1  # a protobuf message ends at 2 GiB
 
@@ -62,8 +62,7 @@ def build_model_folder(
         The folder cannot be written.
     """
     architecture = architecture_of(checkpoint)
-    digest = content_digest(checkpoint.tensors)
-    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
+    origin = origin_of(checkpoint, origin)
     rounding: Rounding = "allowed" if 4 * architecture.parameters > _MAX_MESSAGE else "lossless"
     if rounding == "allowed" and storage == "float32":
         raise ModelFileError(

@@ -5,9 +5,9 @@ from typing import Any
 
 import onnx
 
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.manifest import AudioFormat, Embedder, WeightsOrigin
-from stemwright.models.registry.model_folder import write_model_folder
+from stemwright.models.registry.model_folder import origin_of, write_model_folder
 
 
 def write_embedder(
@@ -43,9 +43,7 @@ def write_embedder(
     """
     manifest = Embedder(
         audio=AudioFormat(sample_rate=sample_rate, channels=1, mode="downmix"),
-        origin=(origin or WeightsOrigin()).model_copy(
-            update={"content_sha256": content_digest(checkpoint.tensors)}
-        ),
+        origin=origin_of(checkpoint, origin),
         **fields,
     )
     return write_model_folder(folder, model, manifest)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.graphs.weightless import Storage, WeightlessGraph
 from stemwright.models.ibm_cnn.architectures import (
     AUDIO,
@@ -18,7 +18,7 @@ from stemwright.models.ibm_cnn.checkpoints import OURS, TENSORFLOW, config_of, r
 from stemwright.models.ibm_cnn.configs import STEMS, IBMCNNConfig
 from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, WeightsOrigin
 from stemwright.models.registry.family import Family
-from stemwright.models.registry.model_folder import manifest_of, write_model_folder
+from stemwright.models.registry.model_folder import manifest_of, origin_of, write_model_folder
 
 
 def make_manifest(config: IBMCNNConfig, *, name: str, licence: Licence, origin: WeightsOrigin) -> Manifest:
@@ -50,8 +50,7 @@ def build_model_folder(
 ) -> Manifest:
     """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
     architecture_of(checkpoint)
-    digest = content_digest(checkpoint.tensors)
-    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
+    origin = origin_of(checkpoint, origin)
     manifest = make_manifest(config_of(checkpoint), name=name, licence=licence, origin=origin)
     model = WeightlessGraph.read(GRAPH_PATH).fill(tensors_of(checkpoint), storage)
     return write_model_folder(folder, model, manifest)

@@ -7,7 +7,8 @@ import onnx
 from pydantic import ValidationError
 
 from stemwright.core.errors import ModelFileError, OutputError
-from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest
+from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.manifest import GRAPH_FILE, MANIFEST_FILE, Manifest, WeightsOrigin
 from stemwright.models.registry.model_files import AnyModel, record_of
 
 
@@ -28,6 +29,12 @@ def manifest_of(**fields: Any) -> Manifest:
             f"no manifest can be made of the checkpoint: {place or 'manifest'}: {first['msg']}",
             "choose another name, or mend what the checkpoint says of itself",
         ) from error
+
+
+def origin_of(checkpoint: Checkpoint, told: WeightsOrigin | None) -> WeightsOrigin:
+    """Return what is known of where weights came from, with the digest of their content."""
+    digest = content_digest(checkpoint.tensors)
+    return (told or WeightsOrigin()).model_copy(update={"content_sha256": digest})
 
 
 def write_model_folder(folder: Path, model: onnx.ModelProto, manifest: AnyModel) -> AnyModel:

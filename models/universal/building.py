@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.graphs.weightless import Storage, WeightlessGraph
 from stemwright.models.manifest import UNKNOWN_LICENCE, Licence, Manifest, QueryRules, WeightsOrigin
 from stemwright.models.registry.family import Family
-from stemwright.models.registry.model_folder import manifest_of, write_model_folder
+from stemwright.models.registry.model_folder import manifest_of, origin_of, write_model_folder
 from stemwright.models.universal.architectures import (
     AUDIO,
     CITATION,
@@ -76,8 +76,7 @@ def build_model_folder(
 ) -> Manifest:
     """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
     config = config_of(checkpoint)
-    digest = content_digest(checkpoint.tensors)
-    origin = (origin or WeightsOrigin()).model_copy(update={"content_sha256": digest})
+    origin = origin_of(checkpoint, origin)
     manifest = make_manifest(config, name=name, licence=licence, origin=origin)
     state = serving_tensors(tensors_of(checkpoint), config)
     model = WeightlessGraph.read(graph_path(config)).fill(state, storage)

@@ -12,12 +12,12 @@ import numpy as np
 from stemwright.core.errors import ModelFileError
 from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
-from stemwright.models.checkpoints import Checkpoint, content_digest
+from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.manifest import UNKNOWN_LICENCE, AudioFormat, Licence, Tagger, WeightsOrigin
 from stemwright.models.query.ontology import audioset
 from stemwright.models.registry.family import Family
-from stemwright.models.registry.model_folder import write_model_folder
+from stemwright.models.registry.model_folder import origin_of, write_model_folder
 from stemwright.models.taggers.cnn14.graph import EMBEDDING, FEATURES, PROBABILITIES, cnn14_graph
 
 LIKE = "cnn14"
@@ -64,7 +64,6 @@ def build_tagger_folder(
             f"the checkpoint knows {classes} classes, AudioSet has {len(labels)}",
             "use weights that were trained on AudioSet",
         )
-    digest = content_digest(checkpoint.tensors)
     model = cnn14_graph(checkpoint.tensors, storage)
     manifest = Tagger(
         name=name,
@@ -86,7 +85,7 @@ def build_tagger_folder(
         embedding=EMBEDDING,
         embedding_size=checkpoint.tensors["fc1.weight"].shape[0],
         classes=labels,
-        origin=(origin or WeightsOrigin()).model_copy(update={"content_sha256": digest}),
+        origin=origin_of(checkpoint, origin),
     )
     return write_model_folder(folder, model, manifest)
 
