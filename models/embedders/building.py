@@ -1,49 +1,74 @@
 """What the builders of embedders share."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.manifest import AudioFormat, Embedder, WeightsOrigin
+from stemwright.models.graphs.weightless import Storage
+from stemwright.models.manifest import UNKNOWN_LICENCE, AudioFormat, Embedder, Licence, WeightsOrigin
+from stemwright.models.registry.family import Family
 from stemwright.models.registry.model_folder import origin_of, write_model_folder
 
 
-def write_embedder(
-    folder: Path,
-    model: onnx.ModelProto,
-    checkpoint: Checkpoint,
-    *,
-    sample_rate: int,
-    origin: WeightsOrigin | None,
-    **fields: Any,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` of an embedder.
+@dataclass(frozen=True, kw_only=True)
+class EmbedderParts:
+    """What is made of a checkpoint.
 
     Parameters
     ----------
-    folder
-        An existing folder.
-    model
+    graph
         The graph.
-    checkpoint
-        What it was made of; its content digest goes into the manifest.
     sample_rate
         In Hz.
-    origin
-        Where the weights came from.
     fields
-        Other fields of the manifest.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
+        Of the manifest: all but name, family, licence, audio and origin.
     """
-    manifest = Embedder(
-        audio=AudioFormat(sample_rate=sample_rate, channels=1, mode="downmix"),
-        origin=origin_of(checkpoint, origin),
-        **fields,
+
+    graph: onnx.ModelProto
+    sample_rate: int
+    fields: Mapping[str, Any]
+
+
+MakeParts = Callable[[Checkpoint, Storage], EmbedderParts]
+"""Makes an embedder of a checkpoint; raises ModelFileError if a tensor is missing or does not fit."""
+
+
+def embedder_family(
+    *,
+    name: str,
+    variants: tuple[str, ...],
+    recognises: Callable[[Checkpoint], bool],
+    architecture_of: Callable[[Checkpoint], str],
+    make: MakeParts,
+) -> Family:
+    """Return a family of embedders: as Family, with `make` for what is its own in building a folder."""
+    family = name
+
+    def build(
+        checkpoint: Checkpoint,
+        *,
+        name: str,
+        folder: Path,
+        storage: Storage = "float16",
+        licence: Licence = UNKNOWN_LICENCE,
+        origin: WeightsOrigin | None = None,
+    ) -> Embedder:
+        architecture_of(checkpoint)  # refuses what there is no graph for
+        parts = make(checkpoint, storage)
+        manifest = Embedder(
+            name=name,
+            family=family,
+            licence=licence,
+            audio=AudioFormat(sample_rate=parts.sample_rate, channels=1, mode="downmix"),
+            origin=origin_of(checkpoint, origin),
+            **parts.fields,
+        )
+        return write_model_folder(folder, parts.graph, manifest)
+
+    return Family(
+        name=name, variants=variants, recognises=recognises, architecture_of=architecture_of, build=build
     )
-    return write_model_folder(folder, model, manifest)

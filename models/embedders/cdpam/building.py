@@ -1,20 +1,10 @@
 """From CDPAM's checkpoint to an embedder's folder."""
 
-from pathlib import Path
-
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.embedders.building import write_embedder
+from stemwright.models.embedders.building import EmbedderParts, embedder_family
 from stemwright.models.embedders.cdpam.graph import INPUT, OUTPUT, Half, cdpam_graph
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import (
-    UNKNOWN_LICENCE,
-    Embedder,
-    EmbedderWindows,
-    Licence,
-    Preparation,
-    WeightsOrigin,
-)
-from stemwright.models.registry.family import Family
+from stemwright.models.manifest import EmbedderWindows, Preparation
 
 ACOUSTIC, CONTENT = "cdpam", "cdpam-content"
 SAMPLE_RATE = 22_050
@@ -31,45 +21,33 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     return CONTENT if checkpoint.like == CONTENT else ACOUSTIC
 
 
-def build_embedder_folder(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    folder: Path,
-    storage: Storage = "float16",
-    licence: Licence = UNKNOWN_LICENCE,
-    origin: WeightsOrigin | None = None,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
+def make(checkpoint: Checkpoint, storage: Storage) -> EmbedderParts:
+    """Write the graph and say what it is; see `embedders.building.MakeParts`."""
     half: Half = "content" if architecture_of(checkpoint) == CONTENT else "acoustic"
     model, size = cdpam_graph(checkpoint.tensors, half, storage)
-    return write_embedder(
-        folder,
-        model,
-        checkpoint,
-        name=name,
-        family="cdpam",
-        task="universal",
-        description=f"CDPAM, {half} half of its encoder: 1 s of sound a frame, 22.05 kHz",
-        licence=licence,
-        citation="P. Manocha, Z. Jin, R. Zhang, A. Finkelstein, CDPAM: Contrastive Learning for Perceptual "
-        "Audio Similarity, ICASSP 2021",
+    return EmbedderParts(
+        graph=model,
         sample_rate=SAMPLE_RATE,
-        preparation=Preparation(scale=SCALE),
-        windows=EmbedderWindows(samples=SAMPLE_RATE, tail="short"),
-        input=INPUT,
-        output=OUTPUT,
-        embedding_size=size,
-        statistics_name=f"cdpam-{half}",
-        origin=origin,
+        fields={
+            "task": "universal",
+            "description": f"CDPAM, {half} half of its encoder: 1 s of sound a frame, 22.05 kHz",
+            "citation": "P. Manocha, Z. Jin, R. Zhang, A. Finkelstein, CDPAM: Contrastive Learning for "
+            "Perceptual Audio Similarity, ICASSP 2021",
+            "preparation": Preparation(scale=SCALE),
+            "windows": EmbedderWindows(samples=SAMPLE_RATE, tail="short"),
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedding_size": size,
+            "statistics_name": f"cdpam-{half}",
+        },
     )
 
 
-CDPAM = Family(
+CDPAM = embedder_family(
     name="cdpam",
     variants=(ACOUSTIC, CONTENT),
     recognises=recognises,
     architecture_of=architecture_of,
-    build=build_embedder_folder,
+    make=make,
 )
 """CDPAM as a family of importable checkpoints."""

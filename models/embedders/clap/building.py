@@ -1,25 +1,16 @@
 """From a checkpoint of LAION-CLAP to an embedder's folder."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from stemwright.core.errors import ModelFileError
 from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
 from stemwright.models.checkpoints import Checkpoint
 from stemwright.models.checkpoints.checkpoint import FloatArray
-from stemwright.models.embedders.building import write_embedder
+from stemwright.models.embedders.building import EmbedderParts, embedder_family
 from stemwright.models.embedders.clap.graph import BRANCH, INPUT, OUTPUT, PROJECTION, REMEDY, clap_graph
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import (
-    UNKNOWN_LICENCE,
-    Embedder,
-    EmbedderWindows,
-    Licence,
-    Preparation,
-    WeightsOrigin,
-)
-from stemwright.models.registry.family import Family
+from stemwright.models.manifest import EmbedderWindows, Preparation
 
 AUDIO, MUSIC = "clap-laion-audio", "clap-laion-music"
 SAMPLE_RATE = 48_000
@@ -57,48 +48,35 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     return checkpoint.like or by_size or "clap-laion"
 
 
-def build_embedder_folder(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    folder: Path,
-    storage: Storage = "float16",
-    licence: Licence = UNKNOWN_LICENCE,
-    origin: WeightsOrigin | None = None,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
-    architecture_of(checkpoint)
+def make(checkpoint: Checkpoint, storage: Storage) -> EmbedderParts:
+    """Write the graph and say what it is; see `embedders.building.MakeParts`."""
     model, size = clap_graph(audio_tensors(checkpoint.tensors), storage)
-    return write_embedder(
-        folder,
-        model,
-        checkpoint,
-        name=name,
-        family="clap",
-        task="universal",
-        description="LAION-CLAP, audio branch: 10 s of sound every second, 48 kHz",
-        licence=licence,
-        citation="Y. Wu et al., Large-scale Contrastive Language-Audio Pretraining with Feature Fusion and "
-        "Keyword-to-Caption Augmentation, ICASSP 2023",
+    return EmbedderParts(
+        graph=model,
         sample_rate=SAMPLE_RATE,
-        preparation=Preparation(second_pcm16="toward_zero_by_32767"),
-        windows=WINDOWS,
-        transform=TRANSFORM,
-        bands=BANDS,
-        input=INPUT,
-        output=OUTPUT,
-        embedding_size=size,
-        # Other checkpoints of these sizes have other statistics: only what was named has the published.
-        statistics_name=checkpoint.like,
-        origin=origin,
+        fields={
+            "task": "universal",
+            "description": "LAION-CLAP, audio branch: 10 s of sound every second, 48 kHz",
+            "citation": "Y. Wu et al., Large-scale Contrastive Language-Audio Pretraining with Feature "
+            "Fusion and Keyword-to-Caption Augmentation, ICASSP 2023",
+            "preparation": Preparation(second_pcm16="toward_zero_by_32767"),
+            "windows": WINDOWS,
+            "transform": TRANSFORM,
+            "bands": BANDS,
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedding_size": size,
+            # Other checkpoints of these sizes have other statistics: only what was named has the published.
+            "statistics_name": checkpoint.like,
+        },
     )
 
 
-CLAP = Family(
+CLAP = embedder_family(
     name="clap",
     variants=(AUDIO, MUSIC),
     recognises=recognises,
     architecture_of=architecture_of,
-    build=build_embedder_folder,
+    make=make,
 )
 """LAION-CLAP as a family of importable checkpoints."""

@@ -1,21 +1,11 @@
 """From a checkpoint of MERT v1 95M to an embedder's folder."""
 
-from pathlib import Path
-
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.embedders.building import write_embedder
+from stemwright.models.embedders.building import EmbedderParts, embedder_family
 from stemwright.models.embedders.mert.graph import INPUT, OUTPUT, REMEDY, layers_of, mert_graph
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import (
-    UNKNOWN_LICENCE,
-    Embedder,
-    EmbedderWindows,
-    Licence,
-    Preparation,
-    WeightsOrigin,
-)
-from stemwright.models.registry.family import Family
+from stemwright.models.manifest import EmbedderWindows, Preparation
 
 LIKE = "mert-v1-95m"
 SAMPLE_RATE = 24_000
@@ -41,45 +31,32 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     return LIKE
 
 
-def build_embedder_folder(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    folder: Path,
-    storage: Storage = "float16",
-    licence: Licence = UNKNOWN_LICENCE,
-    origin: WeightsOrigin | None = None,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
-    architecture_of(checkpoint)
+def make(checkpoint: Checkpoint, storage: Storage) -> EmbedderParts:
+    """Write the graph and say what it is; see `embedders.building.MakeParts`."""
     model, size = mert_graph(checkpoint.tensors, storage)
-    return write_embedder(
-        folder,
-        model,
-        checkpoint,
-        name=name,
-        family="mert",
-        task="music",
-        description="MERT v1 95M, layer 12: 75 frames a second, 24 kHz",
-        licence=licence,
-        citation="Y. Li et al., MERT: Acoustic Music Understanding Model with Large-Scale Self-supervised "
-        "Training, ICLR 2024",
+    return EmbedderParts(
+        graph=model,
         sample_rate=SAMPLE_RATE,
-        preparation=Preparation(max_samples=MAX_SAMPLES, normalise="zero_mean_unit_variance"),
-        windows=WINDOWS,
-        input=INPUT,
-        output=OUTPUT,
-        embedding_size=size,
-        statistics_name="MERT-v1-95M",
-        origin=origin,
+        fields={
+            "task": "music",
+            "description": "MERT v1 95M, layer 12: 75 frames a second, 24 kHz",
+            "citation": "Y. Li et al., MERT: Acoustic Music Understanding Model with Large-Scale "
+            "Self-supervised Training, ICLR 2024",
+            "preparation": Preparation(max_samples=MAX_SAMPLES, normalise="zero_mean_unit_variance"),
+            "windows": WINDOWS,
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedding_size": size,
+            "statistics_name": "MERT-v1-95M",
+        },
     )
 
 
-MERT = Family(
+MERT = embedder_family(
     name="mert",
     variants=(LIKE,),
     recognises=recognises,
     architecture_of=architecture_of,
-    build=build_embedder_folder,
+    make=make,
 )
 """MERT as a family of importable checkpoints."""

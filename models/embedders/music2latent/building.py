@@ -1,14 +1,11 @@
 """From a checkpoint of Music2Latent to an embedder's folder."""
 
-from pathlib import Path
-
 from stemwright.core.transforms import Transform
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.embedders.building import write_embedder
+from stemwright.models.embedders.building import EmbedderParts, embedder_family
 from stemwright.models.embedders.music2latent.graph import INPUT, OUTPUT, PREFIX, music2latent_graph
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import UNKNOWN_LICENCE, Embedder, EmbedderWindows, Licence, WeightsOrigin
-from stemwright.models.registry.family import Family
+from stemwright.models.manifest import EmbedderWindows
 
 LIKE = "music2latent"
 SAMPLE_RATE = 44_100
@@ -33,43 +30,31 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     return LIKE
 
 
-def build_embedder_folder(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    folder: Path,
-    storage: Storage = "float16",
-    licence: Licence = UNKNOWN_LICENCE,
-    origin: WeightsOrigin | None = None,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
+def make(checkpoint: Checkpoint, storage: Storage) -> EmbedderParts:
+    """Write the graph and say what it is; see `embedders.building.MakeParts`."""
     model, size = music2latent_graph(checkpoint.tensors, storage)
-    return write_embedder(
-        folder,
-        model,
-        checkpoint,
-        name=name,
-        family="music2latent",
-        task="music",
-        description="Music2Latent's encoder: 10.8 frames a second, 44.1 kHz",
-        licence=licence,
-        citation="M. Pasini, S. Lattner, G. Fazekas, Music2Latent: Consistency Autoencoders for Latent Audio "
-        "Compression, ISMIR 2024",
+    return EmbedderParts(
+        graph=model,
         sample_rate=SAMPLE_RATE,
-        windows=WINDOWS,
-        transform=TRANSFORM,
-        input=INPUT,
-        output=OUTPUT,
-        embedding_size=size,
-        origin=origin,
+        fields={
+            "task": "music",
+            "description": "Music2Latent's encoder: 10.8 frames a second, 44.1 kHz",
+            "citation": "M. Pasini, S. Lattner, G. Fazekas, Music2Latent: Consistency Autoencoders for "
+            "Latent Audio Compression, ISMIR 2024",
+            "windows": WINDOWS,
+            "transform": TRANSFORM,
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedding_size": size,
+        },
     )
 
 
-MUSIC2LATENT = Family(
+MUSIC2LATENT = embedder_family(
     name="music2latent",
     variants=(LIKE,),
     recognises=recognises,
     architecture_of=architecture_of,
-    build=build_embedder_folder,
+    make=make,
 )
 """Music2Latent as a family of importable checkpoints."""

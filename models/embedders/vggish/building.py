@@ -1,22 +1,12 @@
 """From a checkpoint of VGGish to an embedder's folder."""
 
-from pathlib import Path
-
 from stemwright.core.features import FeatureBands
 from stemwright.core.transforms import Transform
 from stemwright.models.checkpoints import Checkpoint
-from stemwright.models.embedders.building import write_embedder
+from stemwright.models.embedders.building import EmbedderParts, embedder_family
 from stemwright.models.embedders.vggish.graph import INPUT, OUTPUT, vggish_graph
 from stemwright.models.graphs.weightless import Storage
-from stemwright.models.manifest import (
-    UNKNOWN_LICENCE,
-    Embedder,
-    EmbedderWindows,
-    Licence,
-    Preparation,
-    WeightsOrigin,
-)
-from stemwright.models.registry.family import Family
+from stemwright.models.manifest import EmbedderWindows, Preparation
 
 LIKE = "vggish"
 SAMPLE_RATE = 16_000
@@ -36,46 +26,35 @@ def architecture_of(checkpoint: Checkpoint) -> str:
     return LIKE
 
 
-def build_embedder_folder(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    folder: Path,
-    storage: Storage = "float16",
-    licence: Licence = UNKNOWN_LICENCE,
-    origin: WeightsOrigin | None = None,
-) -> Embedder:
-    """Write `model.onnx` and `manifest.json` for a checkpoint, see `registry.family.BuildFolder`."""
+def make(checkpoint: Checkpoint, storage: Storage) -> EmbedderParts:
+    """Write the graph and say what it is; see `embedders.building.MakeParts`."""
     model, size = vggish_graph(checkpoint.tensors, storage)
-    return write_embedder(
-        folder,
-        model,
-        checkpoint,
-        name=name,
-        family="vggish",
-        task="universal",
-        description="VGGish, without whitening and last ReLU: 0.96 s of sound a frame, 16 kHz",
-        licence=licence,
-        citation="S. Hershey et al., CNN Architectures for Large-Scale Audio Classification, ICASSP 2017",
-        training_data="YouTube-100M",
+    return EmbedderParts(
+        graph=model,
         sample_rate=SAMPLE_RATE,
-        preparation=Preparation(min_samples=MIN_SAMPLES),
-        windows=WINDOWS,
-        transform=TRANSFORM,
-        bands=BANDS,
-        input=INPUT,
-        output=OUTPUT,
-        embedding_size=size,
-        statistics_name="vggish",
-        origin=origin,
+        fields={
+            "task": "universal",
+            "description": "VGGish, without whitening and last ReLU: 0.96 s of sound a frame, 16 kHz",
+            "citation": "S. Hershey et al., CNN Architectures for Large-Scale Audio Classification, "
+            "ICASSP 2017",
+            "training_data": "YouTube-100M",
+            "preparation": Preparation(min_samples=MIN_SAMPLES),
+            "windows": WINDOWS,
+            "transform": TRANSFORM,
+            "bands": BANDS,
+            "input": INPUT,
+            "output": OUTPUT,
+            "embedding_size": size,
+            "statistics_name": "vggish",
+        },
     )
 
 
-VGGISH = Family(
+VGGISH = embedder_family(
     name="vggish",
     variants=(LIKE,),
     recognises=recognises,
     architecture_of=architecture_of,
-    build=build_embedder_folder,
+    make=make,
 )
 """VGGish as a family of importable checkpoints."""
