@@ -1,4 +1,9 @@
-"""Layers of transformers and of their kin as nodes of a graph that is written from a checkpoint's tensors."""
+"""Layers of transformers and of their kin as nodes of a graph that is written from a checkpoint's tensors.
+
+All functions that write an embedder's graph take the tensors by the names of the checkpoint, whose sizes give
+the network's, and how large constants are stored. They return the graph, with one output [batch, frames, E],
+and E. They raise ModelFileError where a tensor is missing or has an impossible shape.
+"""
 
 from dataclasses import dataclass
 
@@ -8,6 +13,14 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.graphs.tensors import Tensors
 from stemwright.models.graphs.writer import GraphWriter
+
+_LEAST_NORM = 1e-12
+
+
+def of_length_one(writer: GraphWriter, x: str) -> str:
+    """Divide vectors [B, E] by their lengths; zeros stay zeros."""
+    norm = writer.op("ReduceL2", x, writer.ints(1), keepdims=1)
+    return writer.op("Div", x, writer.op("Max", norm, writer.small(_LEAST_NORM)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Taking a checkpoint's tensors one by one, for graphs that are written from them."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +11,11 @@ from stemwright.models.checkpoints.checkpoint import FloatArray as AnyFloats
 
 EPSILON = 1e-5
 """Of batch norms, torch's default."""
+
+
+def numbered(tensors: Mapping[str, AnyFloats], name: str) -> int:
+    """Count layers: the tensors of a name in which `{}` stands for 0, 1, 2, ... without a gap."""
+    return next(number for number in itertools.count() if name.format(number) not in tensors)
 
 
 class Tensors:

@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.checkpoint import FloatArray as AnyFloats
-from stemwright.models.graphs.tensors import Tensors
+from stemwright.models.embedders.nodes import of_length_one
+from stemwright.models.graphs.tensors import Tensors, numbered
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.graphs.writer import GraphWriter
 
@@ -24,15 +25,11 @@ INPUT, OUTPUT = "samples", "embedding"
 REMEDY = "take scratchJNDdefault_best_model.pth out of the wheel cdpam 0.0.6"
 _SLOPE = 0.1  # of the leaky ReLU
 _GROUP = 4  # after so many layers, every second sample is dropped
-_LEAST_NORM = 1e-12
 
 
 def layers_of(tensors: Mapping[str, AnyFloats]) -> int:
     """Count the encoder's layers."""
-    count = 0
-    while f"base_encoder.encoder.{count}.weight" in tensors:
-        count += 1
-    return count
+    return numbered(tensors, "base_encoder.encoder.{}.weight")
 
 
 def cdpam_graph(
@@ -40,25 +37,8 @@ def cdpam_graph(
 ) -> tuple[onnx.ModelProto, int]:
     """Write the graph: samples [B, T] within +-32768 -> embedding [B, 1, E] of length 1.
 
-    Parameters
-    ----------
-    tensors
-        By the names of the checkpoint; their sizes give the network's.
-    half
-        Which half of the encoder's output: that of acoustics, on which CDPAM's distance is taken, or that of
-        content.
-    storage
-        How large constants are stored.
-
-    Returns
-    -------
-    tuple
-        The graph and E.
-
-    Raises
-    ------
-    ModelFileError
-        A tensor is missing or has an impossible shape.
+    See `embedders.nodes`; `half` tells which half of the encoder's output: that of acoustics, on which
+    CDPAM's distance is taken, or that of content.
     """
     state, writer = Tensors(tensors, REMEDY), GraphWriter(storage)
     layers = layers_of(tensors)
@@ -69,9 +49,7 @@ def cdpam_graph(
         kept = _half_of(state, layer, half) if layer == layers - 1 else slice(None)
         x, channels = _layer(state, writer, x, channels, layer, kept)
     x = writer.op("ReduceMean", x, writer.ints(2), keepdims=0)
-    norm = writer.op("ReduceL2", x, writer.ints(1), keepdims=1)
-    x = writer.op("Div", x, writer.op("Max", norm, writer.small(_LEAST_NORM)))
-    writer.op("Unsqueeze", x, writer.ints(1), output=OUTPUT)
+    writer.op("Unsqueeze", of_length_one(writer, x), writer.ints(1), output=OUTPUT)
     model = writer.model(
         f"cdpam-{half}",
         [(INPUT, TensorProto.FLOAT, ["batch", "samples"])],

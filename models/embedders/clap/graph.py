@@ -18,7 +18,7 @@ from onnx import TensorProto
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.checkpoint import FloatArray as AnyFloats
-from stemwright.models.embedders.nodes import Layers
+from stemwright.models.embedders.nodes import Layers, of_length_one
 from stemwright.models.graphs.tensors import Tensors
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.graphs.writer import GraphWriter
@@ -31,28 +31,12 @@ BRANCH, PROJECTION = "audio_branch", "audio_projection"
 _SIDE, _PATCH, _WINDOW = 256, 4, 8
 _CUBIC = -0.75  # torch's coefficient of bicubic interpolation
 _FORBIDDEN = -100.0  # added to products of places that are no neighbours
-_LEAST_NORM = 1e-12
 
 
 def clap_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> tuple[onnx.ModelProto, int]:
     """Write the graph: features in dB [B, 1001, 64] -> embedding [B, 1, E] of length 1.
 
-    Parameters
-    ----------
-    tensors
-        By the names of the checkpoint, without a leading `module.`; their sizes give the network's.
-    storage
-        How large constants are stored.
-
-    Returns
-    -------
-    tuple
-        The graph and E.
-
-    Raises
-    ------
-    ModelFileError
-        A tensor is missing or has an impossible shape.
+    See `embedders.nodes`; the names have no leading `module.`.
     """
     state, writer = Tensors(tensors, REMEDY), GraphWriter(storage)
     layers = Layers(state=state, writer=writer, remedy=REMEDY)
@@ -65,9 +49,7 @@ def clap_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> tuple[onnx
     x = layers.layer_norm(x, f"{BRANCH}.norm")
     x = writer.op("ReduceMean", x, writer.ints(1, 2), keepdims=0)
     x = layers.linear(writer.op("Relu", layers.linear(x, f"{PROJECTION}.0")), f"{PROJECTION}.2")
-    norm = writer.op("ReduceL2", x, writer.ints(1), keepdims=1)
-    x = writer.op("Div", x, writer.op("Max", norm, writer.small(_LEAST_NORM)))
-    writer.op("Unsqueeze", x, writer.ints(1), output=OUTPUT)
+    writer.op("Unsqueeze", of_length_one(writer, x), writer.ints(1), output=OUTPUT)
     size = len(state.take(f"{PROJECTION}.2.bias"))
     model = writer.model(
         "clap",

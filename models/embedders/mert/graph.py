@@ -20,7 +20,7 @@ from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import ModelFileError
 from stemwright.models.checkpoints.checkpoint import FloatArray as AnyFloats
 from stemwright.models.embedders.nodes import Layers
-from stemwright.models.graphs.tensors import Tensors
+from stemwright.models.graphs.tensors import Tensors, numbered
 from stemwright.models.graphs.weightless import Storage
 from stemwright.models.graphs.writer import GraphWriter
 
@@ -34,32 +34,11 @@ _POSITIONS = "encoder.pos_conv_embed.conv"
 
 def layers_of(tensors: Mapping[str, AnyFloats]) -> int:
     """Count the transformer's layers."""
-    count = 0
-    while f"encoder.layers.{count}.attention.q_proj.weight" in tensors:
-        count += 1
-    return count
+    return numbered(tensors, "encoder.layers.{}.attention.q_proj.weight")
 
 
 def mert_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> tuple[onnx.ModelProto, int]:
-    """Write the graph: samples [B, T] -> last layer [B, N, E].
-
-    Parameters
-    ----------
-    tensors
-        By the names of the checkpoint; their sizes give the network's.
-    storage
-        How large constants are stored.
-
-    Returns
-    -------
-    tuple
-        The graph and E.
-
-    Raises
-    ------
-    ModelFileError
-        A tensor is missing or has an impossible shape.
-    """
+    """Write the graph: samples [B, T] -> last layer [B, N, E]; see `embedders.nodes`."""
     state, writer = Tensors(tensors, REMEDY), GraphWriter(storage)
     layers = Layers(state=state, writer=writer, remedy=REMEDY)
     x = _features(layers, writer.op("Unsqueeze", INPUT, writer.ints(1)))

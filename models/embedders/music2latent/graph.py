@@ -32,25 +32,7 @@ _FIRST_STRIDE = 4  # of frequencies; all later layers halve time and frequencies
 
 
 def music2latent_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> tuple[onnx.ModelProto, int]:
-    """Write the graph: spectrum [B, F, N, 2] -> latents [B, N / 8, E].
-
-    Parameters
-    ----------
-    tensors
-        By the names of the checkpoint; their sizes give the network's.
-    storage
-        How large constants are stored.
-
-    Returns
-    -------
-    tuple
-        The graph and E.
-
-    Raises
-    ------
-    ModelFileError
-        A tensor is missing or has an impossible shape.
-    """
+    """Write the graph: spectrum [B, F, N, 2] -> latents [B, N / 8, E]; see `embedders.nodes`."""
     state, writer = Tensors(tensors, REMEDY), GraphWriter(storage)
     encoder = _Encoder(layers=Layers(state=state, writer=writer, remedy=REMEDY))
     gain = state.take(f"{PREFIX}.gain.scale", rank=4)

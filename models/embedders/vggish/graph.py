@@ -26,25 +26,7 @@ _DENSE = (0, 2, 4)
 
 
 def vggish_graph(tensors: Mapping[str, AnyFloats], storage: Storage) -> tuple[onnx.ModelProto, int]:
-    """Write the graph: features [B, 96, 64] -> embedding [B, 1, E].
-
-    Parameters
-    ----------
-    tensors
-        By the names of torchvggish; their sizes give the network's.
-    storage
-        How large constants are stored.
-
-    Returns
-    -------
-    tuple
-        The graph and E.
-
-    Raises
-    ------
-    ModelFileError
-        A tensor is missing or has an impossible shape.
-    """
+    """Write the graph: features [B, 96, 64] -> embedding [B, 1, E]; see `embedders.nodes`."""
     state, writer = Tensors(tensors, REMEDY), GraphWriter(storage)
     x, channels = writer.op("Unsqueeze", INPUT, writer.ints(1)), 1
     for group in _GROUPS:
