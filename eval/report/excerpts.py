@@ -36,6 +36,8 @@ class Excerpt:
     ----------
     track, stem
         What it is of.
+    run, column
+        By whose frames, and which, the place was chosen.
     what
         Which frame it lies around, `median` or `worst`; empty where there are no frames.
     start_s
@@ -53,6 +55,8 @@ class Excerpt:
 
     track: str
     stem: str
+    run: str
+    column: str
     what: str
     start_s: float
     value: float
@@ -119,7 +123,7 @@ def excerpts(runs: Sequence[Run], data: DataSet, track: str, column: str) -> Ite
     run, row = next(iter(kept.values()))
     for stem in row.stems:
         places = _places(run, row, stem, column)
-        yield from _cut(opened, kept, track, stem, places)
+        yield from _cut(opened, kept, stem, column, places)
 
 
 def encoded(signal: FloatArray, sample_rate: int) -> tuple[bytes, str]:
@@ -170,8 +174,8 @@ def _places(run: Run, row: TrackScores, stem: str, column: str) -> list[_Place]:
 def _cut(
     opened: OpenTrack,
     kept: Mapping[str, tuple[Run, TrackScores]],
-    track: str,
     stem: str,
+    column: str,
     places: Sequence[_Place],
 ) -> Iterator[Excerpt]:
     rate = opened.mixture.info.sample_rate
@@ -197,8 +201,10 @@ def _cut(
         peak = max(float(np.abs(signal).max(initial=0)) for signal in signals.values())
         gain = 1.0 if peak <= 1 else 1 / peak
         yield Excerpt(
-            track=track,
+            track=next(iter(kept.values()))[1].track,
             stem=stem,
+            run=next(iter(kept)),
+            column=column,
             what=place.what,
             start_s=place.start_s,
             value=place.value,

@@ -6,6 +6,7 @@ import importlib.resources
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from stemwright.core.figures import figure_bytes
@@ -81,7 +82,7 @@ def page_bytes(report: Report) -> bytes:
 <meta charset=utf-8>
 <meta http-equiv=Content-Security-Policy content="{_policy(style, script)}">
 <meta name=viewport content="width=device-width, initial-scale=1">
-<title>{name(title).removeprefix("<bdi>").removesuffix("</bdi>")}</title>
+<title>{escape(title)}</title>
 <style>{style}</style>
 </head>
 <body>
@@ -188,8 +189,12 @@ def _listening(excerpts: Iterable[Excerpt | str]) -> Iterable[str]:
 def _excerpt(excerpt: Excerpt, index: int) -> str:
     seconds = max(signal.shape[1] for signal in excerpt.signals.values()) / excerpt.sample_rate
     where = f"{excerpt.start_s:.1f} to {excerpt.start_s + seconds:.1f} s"
-    what = f"Around the {excerpt.what} frame" if excerpt.what else "From the middle"
-    value = "" if math.isnan(excerpt.value) else f", {excerpt.value:.2f}"
+    what = "From the middle"
+    if excerpt.what:
+        what = (
+            f"Around the {excerpt.what} frame of {name(excerpt.run)}"
+            f" ({name(excerpt.column)} {excerpt.value:.2f})"
+        )
     quieter = "" if excerpt.gain == 1 else f"; all turned down by {-20 * math.log10(excerpt.gain):.1f} dB"
     clips = []
     for title, signal in excerpt.signals.items():
@@ -204,7 +209,7 @@ def _excerpt(excerpt: Excerpt, index: int) -> str:
     spectrograms = figure_bytes(spectrogram_plot(drawn, excerpt.sample_rate), "png")
     picture = _figure(spectrograms, "image/png", f"Spectrograms of {excerpt.stem}, {where}", "paper")
     return (
-        f'<p class="quiet">{what}{value}: {where}{quieter}</p>\n<div class=clips>{"".join(clips)}</div>\n'
+        f'<p class="quiet">{what}: {where}{quieter}</p>\n<div class=clips>{"".join(clips)}</div>\n'
         f"<details><summary>Spectrograms of {where}</summary>{picture}</details>"
     )
 
