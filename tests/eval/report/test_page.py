@@ -101,8 +101,8 @@ def test_a_run_without_audio_says_why(tmp_path: Path, folders: tuple[Path, Path]
 def test_players_stop_at_the_size_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     signal = RNG.normal(0, 0.1, (1, 8000)).astype(np.float32)
     one = Excerpt(
-        track="t", stem="s", run="m", column="SDR", what="worst", start_s=1, value=2, sample_rate=8000, gain=1,
-        signals={"mixture": signal, "reference": signal},
+        track="t", stem="s", run="m", column="SDR", what="worst", start_s=1, value=2, sample_rate=8000,
+        gain=1, signals={"mixture": signal, "reference": signal},
     )  # fmt: skip
     monkeypatch.setattr(page_module, "MOST_LISTENING_BYTES", 200_000)
     runs = [make_run("m", {"s": np.ones((1, 1))})]
