@@ -1,6 +1,5 @@
 """Embedder sessions: a sound in, one embedding for each frame out."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,9 +17,7 @@ from stemwright.models.embedders.preparation import Window, mono_of, prepared, w
 from stemwright.models.manifest import Licence, Preparation
 from stemwright.models.registry.installed import AnyInstalled, InstalledEmbedder, InstalledTagger
 from stemwright.models.registry.store import ModelStore, open_any
-from stemwright.models.sessions.devices import choose_device
-from stemwright.models.sessions.hardware import usable_cores
-from stemwright.models.sessions.plain_graphs import PlainGraph, open_plain_graph
+from stemwright.models.sessions.plain_graphs import SharedGraph
 from stemwright.models.sessions.runtimes.contract import SessionOptions
 from stemwright.models.taggers.session import TaggerSession
 
@@ -113,7 +110,6 @@ class EmbedderSession:
     """
 
     def __init__(self, embedder: InstalledEmbedder, options: SessionOptions | None = None) -> None:
-        options = SessionOptions() if options is None else options
         manifest = embedder.manifest
         self.manifest = manifest
         self.facts = EmbedderFacts(
@@ -133,14 +129,9 @@ class EmbedderSession:
             if manifest.transform is not None and manifest.bands is not None
             else None
         )
-        graph = PlainGraph(
-            path=embedder.graph_path,
-            input=manifest.input,
-            outputs=(manifest.output,),
-            threads=options.threads or usable_cores(),
+        self._runtime = SharedGraph(
+            embedder.graph_path, input_name=manifest.input, outputs=(manifest.output,), options=options
         )
-        self._runtime = open_plain_graph(graph, choose_device(options.device))
-        self._lock = threading.Lock()
 
     def embed(self, samples: FloatArray, sample_rate: int) -> FloatArray:
         """Embed a sound, see `AudioEmbedder.embed`."""
@@ -163,8 +154,7 @@ class EmbedderSession:
 
     def _run(self, batch: FloatArray) -> FloatArray:
         """Embed windows of one length, shape=(B, n) -> (B * N, E)."""
-        with self._lock:
-            (made,) = self._runtime.run(self._heard(batch))
+        (made,) = self._runtime.run(self._heard(batch))
         if made.ndim != 3 or made.shape[0] != len(batch) or made.shape[2] != self.facts.size:
             raise ModelFileError(
                 f"{self.facts.name} gives embeddings of shape {list(made.shape)}, which are not those of its "

@@ -4,6 +4,7 @@ Taggers and embedders run so. The devices are those of separation; these graphs 
 its rewrites is needed and batches are real ones.
 """
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,9 @@ import numpy as np
 
 from stemwright.core.arrays import FloatArray
 from stemwright.core.errors import DeviceError, ModelFileError
-from stemwright.models.sessions.devices import DeviceChoice
+from stemwright.models.sessions.devices import DeviceChoice, choose_device
+from stemwright.models.sessions.hardware import usable_cores
+from stemwright.models.sessions.runtimes.contract import SessionOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,48 @@ def open_plain_graph(graph: PlainGraph, choice: DeviceChoice) -> PlainRuntime:
     if choice.device.provider == "openvino":
         return _OpenVino(graph)
     return _OnnxRuntime(graph, choice)
+
+
+class SharedGraph:
+    """A graph on a device; may be used from several threads, one call at a time runs.
+
+    Parameters
+    ----------
+    path
+        The ONNX file.
+    input_name
+        Name of its only input.
+    outputs
+        Names of the outputs that are wanted.
+    options
+        Device and threads; all is computed in float32.
+
+    Raises
+    ------
+    DeviceError
+        The device asked for cannot be had.
+    ModelFileError
+        The graph is damaged or does not have these inputs and outputs.
+    """
+
+    def __init__(
+        self, path: Path, *, input_name: str, outputs: tuple[str, ...], options: SessionOptions | None
+    ) -> None:
+        options = SessionOptions() if options is None else options
+        self.choice = choose_device(options.device)
+        self.threads = options.threads or usable_cores()
+        graph = PlainGraph(path=path, input=input_name, outputs=outputs, threads=self.threads)
+        self._runtime = open_plain_graph(graph, self.choice)
+        self._lock = threading.Lock()
+
+    def run(self, values: FloatArray) -> tuple[FloatArray, ...]:
+        """Compute the outputs of a batch, all float32."""
+        with self._lock:
+            return self._runtime.run(values)
+
+    def close(self) -> None:
+        """Free its memory."""
+        self._runtime.close()
 
 
 class _OnnxRuntime:

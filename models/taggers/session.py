@@ -1,7 +1,6 @@
 """Tagger sessions: which classes sound in a segment, and the segment's embedding."""
 
 import itertools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +15,7 @@ from stemwright.core.features import Features
 from stemwright.models.manifest import Tagger
 from stemwright.models.registry.installed import InstalledTagger
 from stemwright.models.registry.store import ModelStore, open_tagger
-from stemwright.models.sessions.devices import choose_device
-from stemwright.models.sessions.hardware import usable_cores
-from stemwright.models.sessions.plain_graphs import PlainGraph, open_plain_graph
+from stemwright.models.sessions.plain_graphs import SharedGraph
 from stemwright.models.sessions.runtimes.contract import SessionOptions
 
 _LARGEST_BATCH = 16  # chosen here: from about 8 patches on, larger batches are no faster on two cores
@@ -68,20 +65,23 @@ class TaggerSession:
     """
 
     def __init__(self, tagger: InstalledTagger, options: SessionOptions | None = None) -> None:
-        options = SessionOptions() if options is None else options
-        choice = choose_device(options.device)
-        threads = options.threads or usable_cores()
         manifest = tagger.manifest
         self.name = tagger.name
         self.manifest: Tagger = manifest
-        self.facts = TaggerFacts(device=str(choice.device), threads=threads, chosen_because=choice.because)
         self._features = Features(
             transform=manifest.transform, bands=manifest.bands, sample_rate=manifest.audio.sample_rate
         )
-        outputs = (manifest.probabilities, manifest.embedding)
-        graph = PlainGraph(path=tagger.graph_path, input=manifest.features, outputs=outputs, threads=threads)
-        self._runtime = open_plain_graph(graph, choice)
-        self._lock = threading.Lock()
+        self._runtime = runtime = SharedGraph(
+            tagger.graph_path,
+            input_name=manifest.features,
+            outputs=(manifest.probabilities, manifest.embedding),
+            options=options,
+        )
+        self.facts = TaggerFacts(
+            device=str(runtime.choice.device),
+            threads=runtime.threads,
+            chosen_because=runtime.choice.because,
+        )
 
     @property
     def sample_rate(self) -> int:
@@ -166,8 +166,7 @@ class TaggerSession:
             stop = start + 1
             while stop < len(flat) and stop - start < _LARGEST_BATCH and len(flat[stop]) == len(flat[start]):
                 stop += 1
-            with self._lock:
-                heard, embedded = self._runtime.run(np.stack(flat[start:stop]))
+            heard, embedded = self._runtime.run(np.stack(flat[start:stop]))
             results.append((heard, embedded))
             start = stop
         probabilities, embeddings = (np.concatenate(parts) for parts in zip(*results, strict=True))
