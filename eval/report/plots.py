@@ -64,7 +64,7 @@ def frame_plot(runs: Sequence[Run], track: str, stem: str, column: str) -> "Figu
         No run has frames of that column for the track's stem.
     """
     figure, axes = _figure(width=8, height=3)
-    drawn = False
+    end = 0.0
     for index, run in enumerate(runs):
         row = next((row for row in run.tracks if row.track == track), None)
         frames = row.stems[stem].frames.get(column) if row and stem in row.stems else None
@@ -75,9 +75,10 @@ def frame_plot(runs: Sequence[Run], track: str, stem: str, column: str) -> "Figu
         axes.plot(
             times, frames, ".-", color=COLOURS[index % len(COLOURS)], label=plain(run_name(run)), markersize=4
         )
-        drawn = True
-    if not drawn:
+        end = max(end, float(times[-1]) + window / 2)
+    if not end:
         raise InputError(f"no run has frames of {column} for {stem} of {track}", "draw a framewise metric")
+    axes.set_xlim(0, end)  # frames without a number leave their room empty
     axes.set_xlabel("time in s")
     axes.set_ylabel(_label(runs, column))
     axes.grid(alpha=0.3)
