@@ -1,6 +1,8 @@
-"""Opening the files of one model: a folder, a single `.onnx`, or a tagger that comes with the package."""
+"""Opening the files of one model: a folder, a single `.onnx`, or what comes with the package."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from stemwright.core.errors import ModelFileError, OptionError
 from stemwright.models.manifest import GRAPH_FILE, Embedder, FileRecord, Manifest, Tagger, read_manifest
@@ -13,19 +15,29 @@ from stemwright.models.registry.installed import (
 )
 from stemwright.models.registry.model_files import check_sizes, file_sha256, graph_record, read_single_file
 
-# Taggers that are part of the package; one of the same name in the store takes their place.
-SHIPPED = Path(__file__).parents[1] / "taggers"
-SHIPPED_TAGGERS = ("yamnet",)
+_MODELS = Path(__file__).parents[1]
+SHIPPED: Mapping[str, Path] = MappingProxyType(
+    {
+        "yamnet": _MODELS / "taggers" / "yamnet",
+        "convtasnet-2spk": _MODELS / "first" / "convtasnet-2spk",
+        "ibmcnn-vocals": _MODELS / "first" / "ibmcnn-vocals",
+        "uss-lite": _MODELS / "first" / "uss-lite",
+    }
+)
+"""Models that are part of the package; one of the same name in the store takes the place of each."""
 _REMEDY = "import or pull the model again"
+_REMEDY_SHIPPED = "install stemwright again"
 
 
-def shipped_tagger(name: str) -> InstalledTagger:
-    """Open a tagger of the package; raises ModelFileError if the installation is damaged."""
-    folder = SHIPPED / name
+def shipped_model(name: str) -> InstalledModel | InstalledTagger:
+    """Open a model of the package; raises ModelFileError if the installation is damaged."""
+    folder = SHIPPED[name]
     manifest = read_manifest(folder)
-    if not isinstance(manifest, Tagger):
-        raise ModelFileError(f"{folder} holds no tagger", "install stemwright again")
-    return tagger_in(folder, manifest, "install stemwright again")
+    if isinstance(manifest, Tagger):
+        return tagger_in(folder, manifest, _REMEDY_SHIPPED)
+    if isinstance(manifest, Manifest):
+        return model_in(name, folder, manifest, _REMEDY_SHIPPED)
+    raise ModelFileError(f"{folder} holds no model", _REMEDY_SHIPPED)
 
 
 def model_of_file(path: Path) -> InstalledModel:

@@ -42,12 +42,11 @@ from stemwright.models.registry.names import (
 )
 from stemwright.models.registry.opened_files import (
     SHIPPED,
-    SHIPPED_TAGGERS,
     embedder_in,
     model_in,
     model_of_file,
     separating,
-    shipped_tagger,
+    shipped_model,
     tagger_in,
 )
 
@@ -137,7 +136,7 @@ class ModelStore:
     def find_any(self, name: str) -> AnyInstalled:
         """Return what is installed under a name, or comes with this package; raises as find does."""
         if self._is_shipped(name):
-            return shipped_tagger(name)
+            return shipped_model(name)
         manifest = self._manifest(name)
         folder = self.root / name
         if isinstance(manifest, Bag):
@@ -150,12 +149,12 @@ class ModelStore:
         return model_in(name, folder, manifest, mending_remedy(name))
 
     def _is_shipped(self, name: str) -> bool:
-        return name in SHIPPED_TAGGERS and name not in self.names()
+        return name in SHIPPED and name not in self.names()
 
     def entries(self) -> Iterator[StoreEntry]:
         """Yield every model of the store, the damaged ones too, and what the package brings."""
         names = self.names()
-        for name in (*names, *(name for name in SHIPPED_TAGGERS if name not in names)):
+        for name in (*names, *(name for name in SHIPPED if name not in names)):
             try:
                 yield StoreEntry(name=name, model=self.find_any(name))
             except StemwrightError as problem:
@@ -323,7 +322,7 @@ class ModelStore:
         message = f"no model named {name!r} is installed"
         if catalog_entry(name) is not None:
             return ModelNotFoundError(message, f"run `stemwright models pull {name}`")
-        installed = tuple(dict.fromkeys((*self.names(), *SHIPPED_TAGGERS)))
+        installed = tuple(dict.fromkeys((*self.names(), *SHIPPED)))
         near = difflib.get_close_matches(name, dict.fromkeys((*installed, *catalog_names())), n=3, cutoff=0.5)
         if not near:
             return ModelNotFoundError(message, "run `stemwright models list` to see what there is")
@@ -380,7 +379,7 @@ def open_any(name_or_path: str | Path, store: ModelStore | None = None) -> AnyIn
 def _is_path(text: str, store: ModelStore) -> bool:
     if os.sep in text or text.endswith(".onnx") or text in (".", ".."):
         return True
-    return text not in (*store.names(), *SHIPPED_TAGGERS) and (Path(text) / MANIFEST_FILE).is_file()
+    return text not in (*store.names(), *SHIPPED) and (Path(text) / MANIFEST_FILE).is_file()
 
 
 def _is_member_of(model: str, bag: str) -> bool:

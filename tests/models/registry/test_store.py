@@ -66,10 +66,14 @@ def test_root_from_environment_or_user_data(tmp_path: Path) -> None:
     assert default_models_dir({}).is_absolute()
 
 
+FIRST = ["convtasnet-2spk", "ibmcnn-vocals", "uss-lite"]
+"""Models that come with the package and separate."""
+
+
 def test_absent_root_is_an_empty_store(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "none")
     assert store.names() == ()
-    assert store.list() == ()
+    assert [model.name for model in store.list()] == FIRST
     assert not (tmp_path / "none").exists()
 
 
@@ -97,7 +101,7 @@ def test_list_leaves_out_the_damaged_and_entries_tell_why(tmp_path: Path) -> Non
     (install_tiny_model(tmp_path, "bad") / "model.onnx").write_bytes(b"short")
     (tmp_path / ".downloads").mkdir()
     store = ModelStore(tmp_path)
-    assert [model.name for model in store.list()] == ["good"]
+    assert [model.name for model in store.list()] == ["good", *FIRST]
     problems = {entry.name: entry.problem for entry in store.entries()}
     assert problems["good"] is None
     assert problems["bad"] is not None and "damaged" in problems["bad"].message

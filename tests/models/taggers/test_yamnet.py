@@ -23,7 +23,7 @@ from stemwright.models.taggers.session import TaggerSession
 from tests.support.paths import shared
 
 CASE = np.load(Path(__file__).parent / "yamnet_case.npz")
-MODEL = onnx.load(str(SHIPPED / "yamnet" / "model.onnx"))
+MODEL = onnx.load(str(SHIPPED["yamnet"] / "model.onnx"))
 FLOAT_LAYERS = (0, 1)
 
 
@@ -94,8 +94,8 @@ def test_classes_are_those_of_yamnet() -> None:
 def test_the_shipped_files_are_whole_and_licensed() -> None:
     store = ModelStore(Path("absent"))
     store.verify("yamnet")
-    assert (SHIPPED / "yamnet" / "model.onnx").stat().st_size < 10e6
-    assert "Apache License" in (SHIPPED / "yamnet" / "LICENSE").read_text()
+    assert (SHIPPED["yamnet"] / "model.onnx").stat().st_size < 10e6
+    assert "Apache License" in (SHIPPED["yamnet"] / "LICENSE").read_text()
     assert store.find_tagger("yamnet").manifest.licence.name == "Apache-2.0"
 
 
