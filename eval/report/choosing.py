@@ -68,6 +68,19 @@ def noted_frames(scores: StemScores, column: str) -> dict[str, int]:
     return found if found["median"] != found["worst"] else {"median": found["median"]}
 
 
+def noted_plots(runs: Sequence[Run], column: str, aggregate: Aggregate) -> list[tuple[str, str, str]]:
+    """Return stem, `worst` or `median`, and track, of the first run that has frames of a column."""
+    run = next((run for run in runs if column in framewise_columns([run])), None)
+    if run is None:
+        return []
+    return [
+        (stem, what, track)
+        for stem in run.stems
+        for what, track in noted_tracks(run, column, stem, aggregate).items()
+        if any(row.track == track and row.stems[stem].frames.get(column) for row in run.tracks)
+    ]
+
+
 def ranking_column(runs: Sequence[Run]) -> str:
     """Return the column that tracks are ranked by: the first with frames, else the first."""
     columns = [*framewise_columns(runs), *(column for run in runs for column in run.columns)]

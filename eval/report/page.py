@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from stemwright.core.figures import figure_bytes
-from stemwright.eval.report.choosing import framewise_columns, noted_tracks, ranking_column
+from stemwright.eval.report.choosing import noted_plots, ranking_column
 from stemwright.eval.report.excerpts import Excerpt, encoded
 from stemwright.eval.report.markup import attribute, data_address, name, sortable_table, table_markup
 from stemwright.eval.report.plots import box_plot, frame_plot, spectrogram_plot
@@ -130,11 +130,9 @@ def _plots(report: Report) -> list[str]:
         for column in columns[:_MOST_BOXES]
     ]
     column = ranking_column(report.runs)
-    if column in framewise_columns(report.runs):
-        for stem in report.runs[0].stems:
-            for what, track in noted_tracks(report.runs[0], column, stem, report.aggregate).items():
-                title = f"{column} of {stem} over time in the {what} track, {track}"
-                pictures.append(_picture(frame_plot(report.runs, track, stem, column), title))
+    for stem, what, track in noted_plots(report.runs, column, report.aggregate):
+        title = f"{column} of {stem} over time in the {what} track, {track}"
+        pictures.append(_picture(frame_plot(report.runs, track, stem, column), title))
     left_out = len(columns) - _MOST_BOXES
     note = f'<p class="quiet">{left_out} more metrics have no boxes here.</p>' if left_out > 0 else ""
     return [f"<div class=plots>{''.join(pictures)}</div>{note}"] if pictures else []

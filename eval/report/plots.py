@@ -50,7 +50,7 @@ def box_plot(runs: Sequence[Run], column: str, aggregate: Aggregate = "median") 
     axes.set_xticks(range(len(stems)), [plain(stem) for stem in stems])
     axes.set_ylabel(_label(runs, column))
     axes.grid(axis="y", alpha=0.3)
-    if len(runs) > 1:
+    if len(runs) > 1 and axes.lines:  # there is at least one box
         axes.legend(fontsize="small")
     return figure
 

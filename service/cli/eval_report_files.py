@@ -9,7 +9,7 @@ from stemwright.core.errors import StemwrightError
 from stemwright.core.figures import PictureFormat, figure_bytes
 from stemwright.eval.report.choosing import (
     framewise_columns,
-    noted_tracks,
+    noted_plots,
     ranked_tracks,
     ranking_column,
     spread,
@@ -91,9 +91,8 @@ def _figures(
     for column in dict.fromkeys(column for run in runs for column in run.columns):
         yield ("boxes", column), box_plot(runs, column, request.aggregate)
     for column in framewise_columns(runs):
-        for stem in runs[0].stems:
-            for what, track in noted_tracks(runs[0], column, stem, request.aggregate).items():
-                yield ("frames", column, stem, what), frame_plot(runs, track, stem, column)
+        for stem, what, track in noted_plots(runs, column, request.aggregate):
+            yield ("frames", column, stem, what), frame_plot(runs, track, stem, column)
     for excerpt in _heard(runs, request, picturing):
         if isinstance(excerpt, Excerpt):
             words = ("spectrogram", excerpt.track, excerpt.stem, excerpt.what or "middle")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ from stemwright.eval.report import page as page_module
 from stemwright.eval.report.excerpts import Excerpt
 from stemwright.eval.report.page import Report, page_bytes
 from stemwright.eval.report.tables import score_tables
-from stemwright.eval.rows import Run, read_run
+from stemwright.eval.rows import Run, StemScores, read_run
 from stemwright.service.cli.eval_report_files import _free_name
 from stemwright.service.cli.main import run
 from tests.eval.report.runs import make_run
@@ -216,3 +217,19 @@ def check_keyboard(browser: Chromium) -> None:
     assert browser.run("document.querySelectorAll('details[open]').length") == 1
     browser.press(" ")
     assert browser.run("document.activeElement.closest('th').getAttribute('aria-sort')") == "ascending"
+
+
+def test_runs_that_have_little_in_common_or_nothing_yet_have_a_page() -> None:
+    framed = make_run("framed", {"s": RNG.normal(size=(3, 2))})
+    plain = make_run("plain", {"s": RNG.normal(size=(4, 2))})
+    without = {
+        row.track: StemScores(values={"SDR": row.stems["s"].values["SDR"], "only": float("nan")})
+        for row in plain.tracks
+    }
+    plain = replace(
+        plain, tracks=tuple(replace(row, stems={"s": without[row.track]}) for row in plain.tracks)
+    )
+    empty = replace(framed, tracks=())
+    for runs in ([plain, framed], [framed, plain], [empty], [empty, framed]):
+        text = page_bytes(Report(runs=runs, scores=score_tables(runs), comparisons=[])).decode()
+        assert text.count("<tr>") >= sum(len(run.tracks) for run in runs)
