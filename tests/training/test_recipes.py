@@ -32,7 +32,7 @@ _MODELS: dict[str, dict[str, Any]] = {
     ("family", "steps", "lr"),
     [
         ("conv_tasnet", 300, 5e-3),
-        pytest.param("ibm_cnn", 700, 3e-3, marks=pytest.mark.long),
+        pytest.param("ibm_cnn", 400, 3e-3, marks=pytest.mark.long),
         pytest.param("universal", 600, 3e-3, marks=pytest.mark.long),
         pytest.param("demucs", 600, 2e-3, marks=pytest.mark.long),
     ],
@@ -40,7 +40,9 @@ _MODELS: dict[str, dict[str, Any]] = {
 def test_a_small_network_overfits_two_items(family: str, steps: int, lr: float, tmp_path: Path) -> None:
     config = small_config(
         family,
-        segment_s=0.3 if family == "ibm_cnn" else 0.5,
+        segment_s=1.0
+        if family == "ibm_cnn"
+        else 0.5,  # at whose borders the ideal mask alone has 19 dB in 0.3 s
         model=_MODELS[family],
         optimiser={"lr": lr},
         schedule={"kind": "cosine", "floor": 0.01},
