@@ -24,6 +24,8 @@ from stemwright.service.folders import Track
 
 _LOG = logging.getLogger(__name__)
 SCORES_FOLDER = "scores"
+# As `eval run --data` calls them, so that reports find the references again.
+_DATA = {"musdb18": "musdb", "musdb18-hq": "musdb-hq"}
 
 
 class BatchScores(Closing):
@@ -64,7 +66,7 @@ class BatchScores(Closing):
             shutil.rmtree(folder, ignore_errors=True)
         facts = RunFacts(
             model=wish.model,
-            data=f"{kind}:{wish.folder}",
+            data=f"{_DATA[kind]}:{wish.folder.resolve()}",
             metrics=tuple(metric_facts(metric, self._options) for metric in self._metrics),
             tracks=tuple(_name(track) for track in plan.collection.tracks),
             versions=library_versions(),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from stemwright.eval.datasets.opening import open_data
 from stemwright.eval.rows import read_run
 from stemwright.eval.signal_metrics import sdr
 from tests.service.conftest import Workshop
@@ -33,6 +34,9 @@ def test_scores_lie_beside_the_stems(workshop: Workshop) -> None:
     run = read_run(Path("out/scores"))
     assert [row.track for row in run.tracks] == ["A - One", "B - Two"]
     assert run.facts.model == "tiny"
+    assert [
+        track.name for split in ("train", "test") for track in open_data(run.facts.data, split).tracks
+    ] == ["A - One", "B - Two"]
     for row, track in zip(run.tracks, TRACKS, strict=True):
         for stem in STEMS:
             true, found = read(Path("db") / track / f"{stem}.wav"), read(Path("out") / track / f"{stem}.wav")
