@@ -1,8 +1,6 @@
 """Opening the files of one model: a folder, a single `.onnx`, or what comes with the package."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from stemwright.core.errors import ModelFileError, OptionError
 from stemwright.models.manifest import GRAPH_FILE, Embedder, FileRecord, Manifest, Tagger, read_manifest
@@ -14,17 +12,8 @@ from stemwright.models.registry.installed import (
     InstalledTagger,
 )
 from stemwright.models.registry.model_files import check_sizes, file_sha256, graph_record, read_single_file
+from stemwright.models.registry.shipped import SHIPPED
 
-_MODELS = Path(__file__).parents[1]
-SHIPPED: Mapping[str, Path] = MappingProxyType(
-    {
-        "yamnet": _MODELS / "taggers" / "yamnet",
-        "convtasnet-2spk": _MODELS / "first" / "convtasnet-2spk",
-        "ibmcnn-vocals": _MODELS / "first" / "ibmcnn-vocals",
-        "uss-lite": _MODELS / "first" / "uss-lite",
-    }
-)
-"""Models that are part of the package; one of the same name in the store takes the place of each."""
 _REMEDY = "import or pull the model again"
 _REMEDY_SHIPPED = "install stemwright again"
 

@@ -41,7 +41,6 @@ from stemwright.models.registry.names import (
     mending_remedy,
 )
 from stemwright.models.registry.opened_files import (
-    SHIPPED,
     embedder_in,
     model_in,
     model_of_file,
@@ -49,6 +48,7 @@ from stemwright.models.registry.opened_files import (
     shipped_model,
     tagger_in,
 )
+from stemwright.models.registry.shipped import SHIPPED
 
 __all__ = [
     "MODELS_VARIABLE",

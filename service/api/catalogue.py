@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stemwright.core.errors import OptionError, StemwrightError
+from stemwright.models.registry.shipped import SHIPPED
 from stemwright.service.api.problems import shown
 
 MANIFEST_FILE = "manifest.json"
@@ -83,7 +84,7 @@ class _Read:
 
 
 class ModelCatalogue:
-    """The models below a folder; methods block."""
+    """The models below a folder, and those of the package; methods block."""
 
     def __init__(self, folder: Path, default_model: str) -> None:
         self._folder = folder
@@ -94,28 +95,34 @@ class ModelCatalogue:
 
     def models(self) -> tuple[ModelView, ...]:
         """Return every model that separates, by name; what cannot be read is left out."""
-        try:
-            names = sorted(entry.name for entry in os.scandir(self._folder) if entry.name[0] != ".")
-        except OSError:
-            return ()
-        views = (self._view(name) for name in names)
+        views = (self._view(name) for name in sorted({*self._own_names(), *SHIPPED}))
         return tuple(view for view in views if view is not None)
+
+    def _own_names(self) -> list[str]:
+        try:
+            return [entry.name for entry in os.scandir(self._folder) if entry.name[0] != "."]
+        except OSError:
+            return []
+
+    def _elsewhere(self, model: str) -> bool:
+        """Whether only a worker can know of a model: this machine has none but those of the package."""
+        return model not in SHIPPED and all(self._view(name) is None for name in self._own_names())
 
     def check(self, model: str, stems: tuple[str, ...], *, asks: bool = False) -> None:
         """Refuse a model that is not here, or what it has not, naming what is allowed.
 
         `asks` says that sounds are asked for, which is for models that take queries.
 
-        Where this machine has no models at all, the workers have them elsewhere, and they check.
+        Where this machine has no models of its own, the workers have them elsewhere, and they check.
 
         Raises
         ------
         OptionError
             There is no such model or stem.
         """
-        views = {view.name: view for view in self.models()}
-        if not views:
+        if self._elsewhere(model):
             return
+        views = {view.name: view for view in self.models()}
         view = views.get(model)
         if view is None:
             raise OptionError(f"there is no model {shown(model)!r}", f"use one of {', '.join(views)}")
@@ -144,7 +151,7 @@ class ModelCatalogue:
         self.check(model, stems)
         views = self.models()
         able = [view.name for view in views if view.streamable]
-        if views and model not in able:
+        if not self._elsewhere(model) and model not in able:
             raise OptionError(
                 f"{model} cannot be streamed: it hears sound that is still to come",
                 f"use {' or '.join(able)}, or a job" if able else "install a causal model, or make a job",
@@ -168,7 +175,7 @@ class ModelCatalogue:
         for member in manifest.get("members", ()):
             self._verify(str(member["model"]))
         records = [
-            (self._folder / name / str(record["path"]), str(record["sha256"]))
+            (self._place(name) / str(record["path"]), str(record["sha256"]))
             for record in manifest.get("files", ())
         ]
         try:
@@ -213,8 +220,12 @@ class ModelCatalogue:
         whole = [manifest, *(self._digest(member) for member in members if member is not None)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
+    def _place(self, name: str) -> Path:
+        own = self._folder / name
+        return SHIPPED[name] if name in SHIPPED and not own.exists() else own
+
     def _manifest(self, name: str) -> Mapping[str, Any] | None:
-        path = self._folder / name / MANIFEST_FILE
+        path = self._place(name) / MANIFEST_FILE
         try:
             found = path.stat()
             stamp = (found.st_size, found.st_mtime_ns)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stemwright.models.manifest import Manifest
 from stemwright.models.registry.names import MODELS_VARIABLE
-from stemwright.models.registry.opened_files import SHIPPED
+from stemwright.models.registry.shipped import SHIPPED
 from stemwright.models.registry.store import ModelStore
 from tests.support.paths import shared
 

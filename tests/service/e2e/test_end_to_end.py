@@ -267,6 +267,6 @@ def _interrupt(*_: Any) -> Any:
 def test_folder_for_a_model_that_the_service_lacks(simple: Live, song: Path, tmp_path: Path) -> None:
     live = simple
     with live.client() as client:
-        assert [model.name for model in client.models()] == ["tiny"]
+        assert "tiny" in [model.name for model in client.models()]
     command = ["batch", str(song.parent), "-m", "nope", "-o", str(tmp_path / "out"), "--server", live.url]
     assert run(command) == ModelNotFoundError.exit_code
