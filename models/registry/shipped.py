@@ -10,7 +10,6 @@ SHIPPED: Mapping[str, Path] = MappingProxyType(
     {
         "yamnet": _MODELS / "taggers" / "yamnet",
         "convtasnet-2spk": _MODELS / "first" / "convtasnet-2spk",
-        "ibmcnn-vocals": _MODELS / "first" / "ibmcnn-vocals",
         "uss-lite": _MODELS / "first" / "uss-lite",
     }
 )

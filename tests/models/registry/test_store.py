@@ -66,7 +66,7 @@ def test_root_from_environment_or_user_data(tmp_path: Path) -> None:
     assert default_models_dir({}).is_absolute()
 
 
-FIRST = ["convtasnet-2spk", "ibmcnn-vocals", "uss-lite"]
+FIRST = ["convtasnet-2spk", "uss-lite"]
 """Models that come with the package and separate."""
 
 
