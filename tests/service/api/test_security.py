@@ -25,6 +25,7 @@ _PROTECTED = [
     ("GET", "/v1/jobs/0/preview/vocals/0"),
     ("POST", "/v1/separate"),
     ("POST", "/v1/detect"),
+    ("POST", "/v1/evaluations"),
     ("POST", "/v1/uploads"),
     ("GET", "/v1/uploads/0"),
     ("PATCH", "/v1/uploads/0"),
